@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tokenizer.h - text to token ids and back, exactly as the model's own tokenizer does it.
+ *
+ * Kinds (a table; a new kind is one file and one row): byte-level BPE (tokenizer.json, GGUF "gpt2")
+ * and SentencePiece BPE (tokenizer.model, its tokenizer.json form, GGUF "llama").  What a tokenizer
+ * file asks for and no kind honours is MIL_UNSUPPORTED by name.  Immutable after opening: safe to
+ * share. */
+#ifndef MIL_TEXT_TOKENIZER_H
+#define MIL_TEXT_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/str.h"
+#include "io/gguf.h"
+
+struct tokenizer;
+
+/* Ids with the byte offset in the text at which each token starts (for a token that the tokenizer
+ * adds itself: the offset where it stands, 0 or the text's length).  Zero-initialise; reuse keeps
+ * capacity. */
+struct tokens {
+    int32_t *ids;
+    int64_t *starts;
+    size_t n, cap;
+};
+void tokens_release(struct tokens *t);
+
+/* From a directory: tokenizer.json first, else tokenizer.model; tokenizer_config.json for the
+ * special tokens and the chat template.  From a GGUF file's metadata.  *out is freed by
+ * tokenizer_free. */
+enum mil_status tokenizer_open_dir(const char *dir, struct tokenizer **out, struct mil_error *err);
+enum mil_status tokenizer_open_gguf(const struct gguf_file *f, struct tokenizer **out,
+                                    struct mil_error *err);
+void tokenizer_free(struct tokenizer **t);
+
+enum {
+    TOKENIZE_ADD_SPECIAL = 1,  /* what the post-processor adds: BOS, EOS */
+    TOKENIZE_PARSE_SPECIAL = 2 /* special tokens written in the text become those tokens */
+};
+/* Replaces what is in out.  Text must be valid UTF-8 (MIL_INPUT with the offset). */
+enum mil_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n,
+                                 unsigned flags, struct tokens *out, struct mil_error *err);
+/* Appends to out.  Ids outside the vocabulary are MIL_INPUT. */
+enum mil_status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n,
+                                 bool skip_special, struct str *out, struct mil_error *err);
+
+/* Incremental decoding for streams: push a token, get the text that is complete (no half
+ * characters). */
+struct token_stream {
+    const struct tokenizer *tokenizer;
+    struct str pending;
+    bool started;
+};
+enum mil_status token_stream_push(struct token_stream *s, int32_t id, struct str *out,
+                                  struct mil_error *err);
+void token_stream_release(struct token_stream *s);
+
+int32_t tokenizer_vocab_size(const struct tokenizer *t); /* largest id + 1, added tokens included */
+int32_t tokenizer_bos(const struct tokenizer *t);        /* -1: none */
+int32_t tokenizer_eos(const struct tokenizer *t);        /* -1: none */
+int32_t tokenizer_id(const struct tokenizer *t, const char *piece); /* -1: none */
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
+const char *tokenizer_kind(const struct tokenizer *t); /* "byte-level BPE", "SentencePiece BPE" */
+const char *tokenizer_chat_template(const struct tokenizer *t); /* Jinja source, or NULL */
+
+#endif

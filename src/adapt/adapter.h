@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* adapter.h - a set of low-rank adapters over the modules of a model: made, saved, loaded,
+ * attached, merged.
+ *
+ * Each adapted module holds frozen A0 [r, n], B0 [m, r] and trained dA, dB (all f32, host order
+ * row-major). The function added to W x is (architecture decision D2, docs/methods/delta-form.md)
+ *     s ( dB (A x') + B0 (dA x' + A0 (x' - x)) ),   A = A0 + dA,   s = alpha / r
+ * with x' the input after dropout.  On disk it is a plain PEFT LoRA of rank 2r (D3,
+ * docs/formats/adapter.md): A' = [A ; dA],  B' = [dB , B0],  alpha' = 2 alpha         (plain LoRA:
+ * A' = A, B' = dB, alpha' = alpha) */
+#ifndef MIL_ADAPT_ADAPTER_H
+#define MIL_ADAPT_ADAPTER_H
+
+#include "adapt/method.h"
+#include "model/model.h"
+
+struct adapter_options {
+    const char *method;
+    int64_t r;
+    double alpha; /* <= 0: the method's default */
+    double dropout;
+    /* What to adapt: suffixes or full paths; "all-linear"; regex: one pattern matched against the
+     * whole path
+     * ("model.layers.0.self_attn.q_proj"), PEFT's meaning of a string. */
+    const char *const *targets;
+    size_t n_targets;
+    bool targets_regex;
+    uint64_t seed;
+};
+
+/* One adapted module. */
+struct delta {
+    int64_t layer;
+    enum module module;
+    int64_t m, n, r;
+    double alpha; /* s = alpha / r */
+    float *a0, *b0, *da,
+        *db; /* host; b0 NULL for plain LoRA (then a0 is A's start and is kept too) */
+};
+struct adapter {
+    const struct method *method;    /* NULL: a foreign PEFT LoRA, loaded as plain LoRA */
+    struct adapter_options options; /* strings owned by the adapter */
+    char base_path[4096], base_fingerprint[HASH_HEX];
+    struct delta *deltas; /* canonical order: by layer, then module */
+    size_t n;
+};
+
+/* Rows of the table that `init` prints, through a callback as they are made. */
+struct adapter_init_event {
+    size_t index, total;
+    const struct delta *delta;
+    const struct method_init *init;
+    double seconds;
+};
+typedef void (*adapter_init_fn)(void *ctx, const struct adapter_init_event *e);
+
+/* Which modules the options name; each pattern must match at least one (MIL_USAGE names the pattern
+ * and the nearest module name). selected: layers * MODULES flags. Needs the configuration only. */
+enum mil_status adapter_select(const struct model_config *c, const struct adapter_options *o,
+                               bool *selected, struct mil_error *err);
+/* Adapter at step 0.  r > min(m, n): MIL_USAGE naming module and limit.  NaN in a weight:
+ * MIL_INPUT. */
+enum mil_status adapter_init(const struct checkpoint *base, const struct adapter_options *o,
+                             adapter_init_fn progress, void *ctx, struct adapter **out,
+                             struct mil_error *err);
+void adapter_free(struct adapter **a);
+/* Trainable elements: sum of r (m + n). */
+int64_t adapter_elements(const struct adapter *a);
+
+/* Write adapter_model.safetensors, adapter_config.json and milora.json (and README.md) into dir,
+ * which exists; each file atomically. */
+enum mil_status adapter_save(const struct adapter *a, const char *dir, struct mil_error *err);
+/* Read a directory written by adapter_save or by PEFT (plain LoRA; rsLoRA, rank_pattern and
+ * alpha_pattern understood; DoRA and others MIL_UNSUPPORTED by name).  The key set must equal what
+ * the config says. base NULL: no check against it; else shapes must fit (MIL_MISMATCH) and the
+ * recorded fingerprint must agree (MIL_MISMATCH with the remedy). */
+enum mil_status adapter_load(const char *dir, const struct checkpoint *base, struct adapter **out,
+                             struct mil_error *err);
+
+/* An adapter living on a backend, attached to a model; adapter and model must outlive it. */
+struct adapter_runtime;
+enum mil_status adapter_attach(struct adapter *a, struct model *m, bool trainable,
+                               struct adapter_runtime **out, struct mil_error *err);
+/* Detaches and frees.  Trained values are copied back to the host adapter by adapter_pull. */
+void adapter_detach(struct adapter_runtime **rt);
+enum mil_status adapter_pull(struct adapter_runtime *rt, struct mil_error *err);
+/* Host values changed (resume): renew the backend's. */
+enum mil_status adapter_push(struct adapter_runtime *rt, struct mil_error *err);
+/* Params in canonical order, "model.layers.0.self_attn.q_proj.delta_A" then ".delta_B". */
+struct trainable *adapter_trainable(struct adapter_runtime *rt);
+/* Session bytes of attaching, from the configuration alone. */
+enum mil_status adapter_plan(const struct model_config *c, const struct adapter_options *o,
+                             bool trainable, enum dtype act, struct plan *plan,
+                             struct mil_error *err);
+
+/* W += s (dB A + B0 dA) for row-major f32 w [m, n]; the sum in f64, rounded once to f32. */
+void delta_add_to(const struct delta *d, float *w);
+/* Merged HF directory: weights W + delta rounded once to `dtype` (DT_F32: none), sharded as the
+ * input, other files of the model carried over.  out must not exist or be empty. */
+enum mil_status adapter_merge(const struct checkpoint *base, const struct adapter *a,
+                              const char *out, enum dtype dtype, struct mil_error *err);
+
+enum export_format { EXPORT_PEFT, EXPORT_RESIDUAL, EXPORT_GGUF };
+/* peft: the directory format without milora.json's needs (same as saved, self-contained); residual:
+ * OUT/ is the model with W - s B0 A0 (f32 or the base's type as asked), OUT/adapter the rank-r LoRA
+ * (A, B), the paper's layout; needs base.  gguf: a LoRA GGUF for llama.cpp (scaling folded as it
+ * expects, q and k rows permuted for its llama architecture); needs base's configuration. */
+enum mil_status adapter_export(const struct adapter *a, const struct checkpoint *base,
+                               enum export_format format, enum dtype dtype, const char *out,
+                               struct mil_error *err);
+
+#endif

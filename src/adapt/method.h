@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* method.h - the table of fine-tuning methods.  A method is one file (src/adapt/methods/<name>.c)
+ * and one row.
+ *
+ * Every SVD-initialised method is the same trained object (delta.h) started from other factors: its
+ * row gives the initialiser.  `full` has no adapter. */
+#ifndef MIL_ADAPT_METHOD_H
+#define MIL_ADAPT_METHOD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/error.h"
+
+/* What an initialiser gets and gives for one module.  w: f64 [m, n] row-major, the stored weight
+ * exactly. a0: f32 [r, n]; b0: f32 [m, r]; both zeroed before. */
+struct method_init {
+    const double *w;
+    int64_t m, n, r;
+    double scale; /* s = alpha / r of this module */
+    uint64_t seed;
+    uint32_t stream; /* number of the module in canonical order */
+    float *a0, *b0;
+    /* for the table that `init` prints; 0 where it means nothing */
+    double residual, sigma_first, sigma_last, sigma_max;
+    const char *served_by;
+};
+struct method {
+    const char *name, *summary;
+    const char *reference; /* paper */
+    bool adapter;          /* false: full */
+    bool needs_weight;     /* init reads w */
+    double alpha_over_r;   /* default lora_alpha / r: 1, LoRA 2 */
+    bool b0_is_zero;       /* plain LoRA: only dB's term exists */
+    enum mil_status (*init)(struct method_init *io, struct mil_error *err);
+};
+/* NULL-terminated table in presentation order. */
+const struct method *const *method_table(void);
+/* MIL_USAGE with the nearest known name. */
+enum mil_status method_find(const char *name, const struct method **out, struct mil_error *err);
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* param.h - what an optimiser sees of a model: named trainable tensors with their gradients.
+ *
+ * Whoever trains (an adapter, full fine-tuning) owns a struct trainable; the optimiser walks its
+ * params and calls refresh after it changed the values, so that copies in the compute type are
+ * renewed. */
+#ifndef MIL_MODEL_PARAM_H
+#define MIL_MODEL_PARAM_H
+
+#include <stddef.h>
+
+#include "backend/backend.h"
+
+struct param {
+    char name[128];      /* unique; as in the optimiser's state file */
+    struct tensor value; /* real; changed by the optimiser */
+    struct tensor grad;  /* real, same shape; summed into by the backward pass */
+    struct tensor base;  /* frozen part (for weight decay of base + value), or no data */
+    bool decay;          /* weight decay applies (not to norms and biases) */
+};
+struct trainable {
+    struct param *params;
+    size_t n;
+    int64_t elements; /* trainable parameters as PEFT counts them */
+    void (*refresh)(void *owner, struct stream *s);
+    void *owner;
+};
+
+#endif

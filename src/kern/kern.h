@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kern.h - computation on raw pointers: one table of kernels per compute type.
+ *
+ * A kernel trusts its arguments (shapes, types and aliasing were checked by whoever calls), returns
+ * nothing, allocates nothing and starts no threads.  Each takes its arguments and a range [begin,
+ * end) of the axis that its comment names (rows, elements, columns, queries, keys): a caller cuts
+ * that axis into chunks as it likes and runs them on any threads; except where a comment says
+ * otherwise, an output element has the same bits whatever the cut.
+ *
+ * kern_table_init fills the table with the reference kernels (kern/ref: plain C that reads like the
+ * equations, and defines the meaning), then lets each instruction set up to the level in use
+ * overwrite what it does better (kern/x86).  `act` is the type of activations (F32, BF16, F64),
+ * `real` the type of sums (F32, or F64 where act is F64); a void pointer whose comment says act or
+ * real points to that.  Equations and error bounds: docs/numerics.md. */
+#ifndef MIL_KERN_KERN_H
+#define MIL_KERN_KERN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/cpu.h"
+#include "core/dtype.h"
+
+/* Elements: y[i] = (accumulate ? y[i] : 0) + scale * x[i], computed in real; any plain float types.
+ * Without accumulate and with scale 1 it is a conversion with one rounding. x == y is allowed where
+ * the types are equal. */
+struct kern_map {
+    void *y;
+    const void *x;
+    enum dtype y_type, x_type;
+    double scale;
+    bool accumulate;
+};
+
+/* One row of dropout, elements: keep element e = first + i where word e % 4 of Philox counter e / 4
+ * (seed, stream, step) is >= threshold in its upper 24 bits;  v = keep ? x * inv_keep : 0, minus x
+ * with `difference`; y = v, or y += v with `accumulate`.  x, y: act or real. */
+struct kern_dropout {
+    void *y;
+    const void *x;
+    enum dtype y_type, x_type;
+    uint64_t seed, first;
+    uint32_t stream, step, threshold;
+    double inv_keep;
+    bool difference, accumulate;
+};
+
+/* Rows of x real [T, C].  Forward: rstd = 1 / sqrt(mean(x^2) + eps), y = x * rstd * w.  Backward:
+ *   dx += rstd * (w dy - x rstd^2 mean(w dy x)).
+ * Columns (rmsnorm_bwd_w): dw[c] += sum over rows of dy x rstd. */
+struct kern_rmsnorm {
+    const void *x, *w; /* real */
+    void *y;           /* act */
+    void *rstd;        /* real, ld_rstd from row to row; the backward passes read it */
+    const void *dy;    /* dy_type: act or real */
+    void *dx, *dw;     /* real */
+    enum dtype dy_type;
+    int64_t rows, cols, ldx, ldy, ld_rstd, ld_dy, ld_dx;
+    double eps;
+};
+
+/* Rows of x act [T, heads * head_dim], in place: (x_i, x_{i + D/2}) turned by the angle whose
+ * cosine and sine stand in table[position[t]][i] and table[position[t]][D/2 + i]; backwards with
+ * `inverse`. */
+struct kern_rope {
+    void *x;           /* act */
+    const void *table; /* real */
+    const int32_t *position;
+    int64_t ldx, ld_table, heads, head_dim;
+    bool inverse;
+};
+
+/* One query head of one sequence.  Query i (0 .. n_q - 1) sits at position p = n_kv - n_q + i and
+ * sees keys max(0, p - window + 1) .. p (all up to p where window == 0).  Pointers are those of
+ * the sequence's first row and of the head's first column. head_dim <= KERN_MAX_HEAD_DIM.
+ *
+ * attention_fwd, queries:    o_i = sum_j P_ij v_j, P_ij = exp(scale q_i k_j - lse_i); lse may be
+ *                            NULL.
+ * attention_delta, queries:  delta_i = d_o_i . o_i
+ * attention_bwd_q, queries:  dq_i = scale sum_j dS_ij k_j, dS_ij = P_ij (d_o_i . v_j - delta_i)
+ * attention_bwd_kv, keys:    dk_j = scale sum_i dS_ij q_i, dv_j = sum_i P_ij d_o_i, both summed
+ *                            over the `group` query heads that share this key head; q, o, d_o, lse
+ *                            and delta are those of the group's first head. */
+struct kern_attention {
+    const void *q, *k, *v, *d_o; /* act */
+    void *o, *dq, *dk, *dv;      /* act */
+    void *lse, *delta;           /* real */
+    int64_t ldq, ldk, ldv, ldo, ld_do, ld_lse, ld_delta, ld_dq, ld_dk, ld_dv;
+    int64_t n_q, n_kv, head_dim, window, group;
+    double scale;
+};
+enum { KERN_MAX_HEAD_DIM = 256 };
+
+/* Elements: h = silu(g) u; dg = dh u silu'(g), du = dh silu(g).  dg may be g, du may be u.  All
+ * act. */
+struct kern_swiglu {
+    void *h, *dg, *du;
+    const void *g, *u, *dh;
+};
+
+/* Columns: db[c] += sum over rows of dy[t, c].  db: real; dy_type: act or real. */
+struct kern_bias_grad {
+    void *db;
+    const void *dy;
+    enum dtype dy_type;
+    int64_t rows, ld_dy;
+};
+
+/* Rows: loss = logsumexp(logits) - logits[label]; dlogits = scale (softmax - onehot), unless
+ * NULL. */
+struct kern_cross_entropy {
+    const void *logits; /* real */
+    void *loss;         /* real */
+    void *dlogits;      /* act */
+    const int32_t *label;
+    int64_t cols, ld_logits, ld_loss, ld_dlogits;
+    double scale;
+};
+
+/* Elements, all real: see be_adamw.  base may be NULL. */
+struct kern_adamw {
+    void *p, *m, *v;
+    const void *g, *base;
+    double lr, beta1, beta2, eps, weight_decay, bias1, bias2, grad_scale;
+};
+
+/* Elements: *sum = sum of squares of x[begin, end) in double.  The order of summation depends on
+ * end - begin only: cut at fixed places to get fixed bits. */
+struct kern_sum_squares {
+    const void *x;
+    enum dtype x_type; /* any plain float */
+    double *sum;
+};
+
+/* X(member, argument struct) */
+#define KERN_OP_MAP(X)                                                                             \
+    X(map, kern_map)                                                                               \
+    X(dropout, kern_dropout)                                                                       \
+    X(rmsnorm_fwd, kern_rmsnorm)                                                                   \
+    X(rmsnorm_bwd, kern_rmsnorm)                                                                   \
+    X(rmsnorm_bwd_w, kern_rmsnorm)                                                                 \
+    X(rope, kern_rope)                                                                             \
+    X(attention_fwd, kern_attention)                                                               \
+    X(attention_delta, kern_attention)                                                             \
+    X(attention_bwd_q, kern_attention)                                                             \
+    X(attention_bwd_kv, kern_attention)                                                            \
+    X(swiglu_fwd, kern_swiglu)                                                                     \
+    X(swiglu_bwd, kern_swiglu)                                                                     \
+    X(bias_grad, kern_bias_grad)                                                                   \
+    X(cross_entropy, kern_cross_entropy)                                                           \
+    X(adamw, kern_adamw)                                                                           \
+    X(sum_squares, kern_sum_squares)
+
+struct kern {
+    enum dtype act, real;
+    enum isa level; /* the level asked for */
+#define KERN_MEMBER(op, args) void (*op)(const struct args *a, int64_t begin, int64_t end);
+    KERN_OP_MAP(KERN_MEMBER)
+#undef KERN_MEMBER
+    /* Which level each entry comes from, for reports and tests. */
+    struct {
+#define KERN_LEVEL(op, args) enum isa op;
+        KERN_OP_MAP(KERN_LEVEL)
+#undef KERN_LEVEL
+    } from;
+};
+
+/* Fill the table for an act type (F32, BF16, F64) and a level (usually cpu_isa_used()). */
+void kern_table_init(struct kern *k, enum dtype act, enum isa level);
+
+/* How queries and keys are cut into chunks by callers that want the tiled kernels at their best:
+ * multiples of these. */
+enum { KERN_ATTENTION_QUERIES = 64, KERN_ATTENTION_KEYS = 64 };
+
+#endif

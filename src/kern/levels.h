@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* levels.h - the functions by which each implementation enters its kernels into a table; private to
+ * kern/. */
+#ifndef MIL_KERN_LEVELS_H
+#define MIL_KERN_LEVELS_H
+
+#include "kern/kern.h"
+
+void kern_ref_fill_f32(struct kern *k);
+void kern_ref_fill_bf16(struct kern *k);
+void kern_ref_fill_f64(struct kern *k);
+
+void kern_avx2_fill_f32(struct kern *k);
+void kern_avx2_fill_bf16(struct kern *k);
+void kern_avx512_fill_f32(struct kern *k);
+void kern_avx512_fill_bf16(struct kern *k);
+void kern_avx512_bf16_fill_bf16(struct kern *k);
+
+/* Enter one kernel. */
+#define KERN_ENTER(k, lvl, op, fn) ((k)->op = (fn), (k)->from.op = (lvl))
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* eval.h - scores of a model on a task, always with the protocol that made them.
+ *
+ * A task turns the rows of a data file into prompts, generates (or scores) with the model, and
+ * grades.  Numbers from different protocols are not comparable, so every result names its protocol
+ * in words: prompt template, decoding, what counts as right. */
+#ifndef MILORA_EVAL_H
+#define MILORA_EVAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "milora/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One row of the table of tasks.  `available` 0: the name is reserved, mil_eval answers
+ * MIL_UNSUPPORTED. */
+struct mil_eval_task {
+    const char *name;    /* "gsm8k" */
+    const char *metric;  /* "accuracy", "perplexity" */
+    const char *summary; /* one line for --list */
+    int available;
+};
+/* The table, *n rows; static storage. */
+const struct mil_eval_task *mil_eval_tasks(size_t *n);
+
+/* Zeroed: every default is the task's own protocol. */
+struct mil_eval_options {
+    int64_t limit;      /* rows (perplexity: windows) used, from the first; 0: all */
+    int64_t batch_size; /* prompts at once; 0: 8.  Never changes the result. */
+    const char *grader; /* NULL or "strict"; "pissa", "milora", "lm-eval" are MIL_UNSUPPORTED yet */
+    const char *template_name; /* NULL: the task's; a name; "chat": the model's own; "raw": none */
+    int64_t max_new_tokens;    /* 0: the task's */
+    int64_t num_beams;         /* 0: the task's */
+    int64_t max_length; /* perplexity: window in tokens, 0: 1024, at most the handle's positions.
+                           Generation: longest prompt + answer, 0: the handle's positions */
+    int64_t stride;     /* perplexity: tokens between windows; 0: max_length (disjoint) */
+    const char *samples_path; /* NULL, or a JSON Lines file that gets one object a row as they end
+                                 (replaced if it exists) */
+    uint64_t seed;            /* recorded; the tasks of today decode deterministically */
+};
+
+/* State of a run, for a progress line. */
+struct mil_eval_progress {
+    int64_t done, total;       /* rows (windows) */
+    double value;              /* the metric so far */
+    double elapsed, remaining; /* seconds; remaining -1 while unknown */
+    int64_t tokens;            /* generated, or scored */
+};
+/* Return 0 to stop: mil_eval then ends with MIL_INTERRUPTED. */
+typedef int (*mil_eval_progress_fn)(void *ctx, const struct mil_eval_progress *progress);
+
+#define MIL_EVAL_VALUES 16
+struct mil_eval_result {
+    char task[32], metric[32], grader[32], template_name[32];
+    char data[4096];         /* path as given */
+    char protocol[1024];     /* in words */
+    int64_t n;               /* rows graded, or tokens scored */
+    double value, std_error; /* accuracy in [0, 1] with sqrt(p (1 - p) / n); perplexity with the
+                                delta-method error of its mean over tokens */
+    struct {
+        char name[32]; /* "correct", "unparsed", "nll", "bits_per_byte", "seconds", ... */
+        double value;
+    } values[MIL_EVAL_VALUES];
+    size_t n_values;
+};
+
+/* Evaluate.  progress may be NULL.  MIL_USAGE: unknown task (nearest named), grader, template or an
+ * option out of range; MIL_UNSUPPORTED: a task or grader not available yet; MIL_INPUT: rows that
+ * lack what the task needs, by file and row number. */
+enum mil_status mil_eval(mil_model *model, const char *task, const char *data_path,
+                         const struct mil_eval_options *options, mil_eval_progress_fn progress,
+                         void *ctx, struct mil_eval_result *result, struct mil_error *err);
+
+/* results.json (docs/formats/results.md), written atomically. */
+enum mil_status mil_eval_write(const mil_model *model, const struct mil_eval_result *result,
+                               const char *path, struct mil_error *err);
+/* The same as text: *out is freed by mil_eval_text_free. */
+enum mil_status mil_eval_json(const mil_model *model, const struct mil_eval_result *result,
+                              char **out, struct mil_error *err);
+void mil_eval_text_free(char **text);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

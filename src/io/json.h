@@ -2,8 +2,9 @@
 /* json.h - jansson with limits, places in its errors, and typed access that says what was wrong.
  *
  * Objects are jansson's json_t (json_decref frees).  Duplicate keys are refused; numbers are int64
- * or double.  Error messages name file, place (line and column, or the key's dotted path), value,
- * limit. */
+ * or double (an integer past 64 bits becomes a double).  A string never holds a NUL.  Error
+ * messages name file, place (line and column, or the key), value, limit.  jansson's memory is
+ * core/mem's: never free() what json_dumps returns; json_append below replaces it. */
 #ifndef MIL_IO_JSON_H
 #define MIL_IO_JSON_H
 
@@ -13,10 +14,22 @@
 #include "core/error.h"
 #include "core/str.h"
 
+#define JSON_MAX_BYTES ((size_t)1 << 30) /* of a file read whole */
+
 enum mil_status json_read_file(const char *path, json_t **out, struct mil_error *err);
 /* name stands for the text in messages. */
 enum mil_status json_read_text(const char *text, size_t n, const char *name, json_t **out,
                                struct mil_error *err);
+/* The object or array at the start of text; *used: its bytes.  What follows is left alone, and is
+ * not even looked at. */
+enum mil_status json_read_prefix(const char *text, size_t n, const char *name, json_t **out,
+                                 size_t *used, struct mil_error *err);
+
+/* JSON text appended to out (check str_status): one line if indent < 0, as Python's json.dumps
+ * spaces it; reals with the fewest digits that read back to the same double. */
+void json_append(const json_t *root, int indent, struct str *out);
+void json_append_string(const char *s, size_t n, struct str *out);
+void json_append_real(double value, struct str *out);
 /* Pretty-printed (indent 2, keys in insertion order) with a final newline, atomically. */
 enum mil_status json_write_file(const char *path, const json_t *root, struct mil_error *err);
 

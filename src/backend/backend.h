@@ -126,9 +126,10 @@ void be_rope(struct stream *s, struct tensor x, struct tensor table, const int32
 struct attn_seq {
     int64_t q_row, n_q, k_row, n_kv;
 };
+enum { ATTN_MAX_HEAD_DIM = 256 };
 struct attn_shape {
-    int64_t heads, kv_heads, head_dim, window;
-    double scale; /* of the scores, 1 / sqrt(D) */
+    int64_t heads, kv_heads, head_dim, window; /* head_dim <= ATTN_MAX_HEAD_DIM */
+    double scale;                              /* of the scores, 1 / sqrt(D) */
 };
 /* o = softmax(scale q k^T) v per head, grouped queries.  q, o: act [T, H D]; k, v: act [*, Hkv D];
  * lse: real [T, H], the log of the softmax's denominator, for the backward pass (no data: not

@@ -7,19 +7,20 @@
 #endif
 #include "kern/levels.h"
 
-/* clang-format off: any_tmpl.h, map_tmpl.h and attention_tmpl.h hold helpers of those after them. */
-#include "kern/ref/adamw_tmpl.h"
+/* Helpers of the others come first. */
 #include "kern/ref/any_tmpl.h"
-#include "kern/ref/attention_bwd_tmpl.h"
+
 #include "kern/ref/attention_tmpl.h"
+#include "kern/ref/map_tmpl.h"
+
+#include "kern/ref/adamw_tmpl.h"
+#include "kern/ref/attention_bwd_tmpl.h"
 #include "kern/ref/cross_entropy_tmpl.h"
 #include "kern/ref/dropout_tmpl.h"
-#include "kern/ref/map_tmpl.h"
 #include "kern/ref/reduce_tmpl.h"
 #include "kern/ref/rmsnorm_tmpl.h"
 #include "kern/ref/rope_tmpl.h"
 #include "kern/ref/swiglu_tmpl.h"
-/* clang-format on */
 
 void KERN_REF_FILL(struct kern *k) {
 #define KERN_REF_ENTER(op, args) KERN_ENTER(k, ISA_REF, op, op);

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cpu_elementwise.c - operations in which an output element depends on the same element of the
+ * inputs: matrices are cut into segments of rows, and segments are handed to a kernel.
+ *
+ *     row 0   | segment 0 | segment 1 | ..   |      piece = row * segments + segment
+ *     row 1   | ...
+ *
+ * A matrix without gaps is taken as one long row, so that narrow matrices do not make tiny
+ * segments. */
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu.h"
+#include "core/threads.h"
+
+enum { SEGMENT = 4096, CHUNK = 16384, MAX_OPERANDS = 5 };
+
+struct pieces {
+    /* Run the kernel on n elements of each operand, from (row, col). */
+    void (*run)(const struct pieces *p, int64_t row, int64_t col, int64_t n);
+    const struct kern *kern;
+    struct tensor t[MAX_OPERANDS];
+    int n_t;
+    const void *args; /* of the operation; what run expects */
+    int64_t segments; /* in a row */
+};
+
+static void run_pieces(void *ctx, int64_t begin, int64_t end) {
+    const struct pieces *p = ctx;
+    int64_t cols = p->t[0].cols;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t col = i % p->segments * SEGMENT, left = cols - col;
+        p->run(p, i / p->segments, col, left < SEGMENT ? left : SEGMENT);
+    }
+}
+
+/* One long row where no operand has gaps. */
+static void flatten(struct pieces *p) {
+    for (int i = 0; i < p->n_t; i++)
+        if (p->t[i].data && p->t[i].ld != p->t[i].cols) return;
+    int64_t n = p->t[0].rows * p->t[0].cols;
+    for (int i = 0; i < p->n_t; i++)
+        p->t[i] = (struct tensor){p->t[i].data, p->t[i].dtype, 1, n, n};
+}
+
+static void for_pieces(struct pieces *p) {
+    int64_t cols = p->t[0].cols;
+    p->segments = (cols + SEGMENT - 1) / SEGMENT;
+    int64_t grain = CHUNK / (cols < SEGMENT ? cols : SEGMENT);
+    parallel_for(p->t[0].rows * p->segments, grain, run_pieces, p);
+}
+
+static void *piece_at(const struct pieces *p, int i, int64_t row, int64_t col) {
+    return p->t[i].data ? tensor_at(p->t[i], row, col) : NULL;
+}
+
+/* ---- zero, map ---- */
+
+static void run_zero(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
+    memset(piece_at(p, 0, row, col), 0, (size_t)n * dtype_size(p->t[0].dtype));
+}
+
+void cpu_zero(struct stream *s, struct tensor t) {
+    (void)s;
+    struct pieces p = {.run = run_zero, .t = {t}, .n_t = 1};
+    flatten(&p);
+    for_pieces(&p);
+}
+
+static void run_map(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
+    struct kern_map a = *(const struct kern_map *)p->args;
+    a.y = piece_at(p, 0, row, col);
+    a.x = piece_at(p, 1, row, col);
+    p->kern->map(&a, 0, n);
+}
+
+void cpu_map(struct stream *s, struct tensor y, double scale, struct tensor x, bool accumulate) {
+    struct kern_map args = {
+        .y_type = y.dtype, .x_type = x.dtype, .scale = scale, .accumulate = accumulate};
+    struct pieces p = {
+        .run = run_map, .kern = &cpu_of(s)->kern, .t = {y, x}, .n_t = 2, .args = &args};
+    flatten(&p);
+    for_pieces(&p);
+}
+
+/* x has one row: with ld 0 it is the same for all rows of y. */
+void cpu_add_row(struct stream *s, struct tensor y, struct tensor x) {
+    struct kern_map args = {.y_type = y.dtype, .x_type = x.dtype, .scale = 1.0, .accumulate = true};
+    struct pieces p = {
+        .run = run_map, .kern = &cpu_of(s)->kern, .t = {y, x}, .n_t = 2, .args = &args};
+    p.t[1].ld = 0;
+    for_pieces(&p);
+}
+
+/* ---- swiglu ---- */
+
+static void run_swiglu_fwd(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
+    struct kern_swiglu a = {.h = piece_at(p, 0, row, col),
+                            .g = piece_at(p, 1, row, col),
+                            .u = piece_at(p, 2, row, col)};
+    p->kern->swiglu_fwd(&a, 0, n);
+}
+
+void cpu_swiglu_fwd(struct stream *s, struct tensor h, struct tensor g, struct tensor u) {
+    struct pieces p = {.run = run_swiglu_fwd, .kern = &cpu_of(s)->kern, .t = {h, g, u}, .n_t = 3};
+    flatten(&p);
+    for_pieces(&p);
+}
+
+static void run_swiglu_bwd(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
+    struct kern_swiglu a = {.dg = piece_at(p, 0, row, col),
+                            .du = piece_at(p, 1, row, col),
+                            .dh = piece_at(p, 2, row, col),
+                            .g = piece_at(p, 3, row, col),
+                            .u = piece_at(p, 4, row, col)};
+    p->kern->swiglu_bwd(&a, 0, n);
+}
+
+void cpu_swiglu_bwd(struct stream *s, struct tensor dg, struct tensor du, struct tensor dh,
+                    struct tensor g, struct tensor u) {
+    struct pieces p = {
+        .run = run_swiglu_bwd, .kern = &cpu_of(s)->kern, .t = {dg, du, dh, g, u}, .n_t = 5};
+    flatten(&p);
+    for_pieces(&p);
+}
+
+/* ---- dropout ---- */
+
+struct dropout_args {
+    struct kern_dropout kern;
+    const uint64_t *row_key;
+};
+
+static void run_dropout(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
+    const struct dropout_args *args = p->args;
+    struct kern_dropout a = args->kern;
+    a.y = piece_at(p, 0, row, col);
+    a.x = piece_at(p, 1, row, col);
+    a.first = args->row_key[row] * (uint64_t)p->t[0].cols + (uint64_t)col;
+    p->kern->dropout(&a, 0, n);
+}
+
+void cpu_dropout(struct stream *s, struct tensor y, struct tensor x, const struct dropout_key *key,
+                 const uint64_t *row_key, bool difference, bool accumulate) {
+    struct dropout_args args = {.row_key = row_key,
+                                .kern = {.y_type = y.dtype,
+                                         .x_type = x.dtype,
+                                         .seed = key->seed,
+                                         .stream = key->stream,
+                                         .step = key->step,
+                                         .threshold = (uint32_t)ceil(key->p * 0x1p24),
+                                         .inv_keep = 1.0 / (1.0 - key->p),
+                                         .difference = difference,
+                                         .accumulate = accumulate}};
+    struct pieces p = {
+        .run = run_dropout, .kern = &cpu_of(s)->kern, .t = {y, x}, .n_t = 2, .args = &args};
+    for_pieces(&p); /* rows have keys: not flattened */
+}
+
+/* ---- optimiser ---- */
+
+static void run_adamw(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
+    struct kern_adamw a = *(const struct kern_adamw *)p->args;
+    a.p = piece_at(p, 0, row, col);
+    a.m = piece_at(p, 1, row, col);
+    a.v = piece_at(p, 2, row, col);
+    a.g = piece_at(p, 3, row, col);
+    a.base = piece_at(p, 4, row, col);
+    p->kern->adamw(&a, 0, n);
+}
+
+void cpu_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor v, struct tensor g,
+               struct tensor base, const struct adamw *h) {
+    struct kern_adamw args = {.lr = h->lr,
+                              .beta1 = h->beta1,
+                              .beta2 = h->beta2,
+                              .eps = h->eps,
+                              .weight_decay = h->weight_decay,
+                              .bias1 = h->bias1,
+                              .bias2 = h->bias2,
+                              .grad_scale = h->grad_scale};
+    struct pieces pieces = {.run = run_adamw,
+                            .kern = &cpu_of(s)->kern,
+                            .t = {p, m, v, g, base},
+                            .n_t = 5,
+                            .args = &args};
+    flatten(&pieces);
+    for_pieces(&pieces);
+}
+
+/* One partial sum a segment, added up in their order; not flattened, so that the sum does not
+ * depend on gaps. */
+static void run_sum_squares(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
+    double *partial = (double *)p->args + (row * p->segments + col / SEGMENT);
+    struct kern_sum_squares a = {
+        .x = piece_at(p, 0, row, col), .x_type = p->t[0].dtype, .sum = partial};
+    p->kern->sum_squares(&a, 0, n);
+}
+
+double cpu_sum_squares(struct stream *s, struct tensor t) {
+    int64_t n = t.rows * ((t.cols + SEGMENT - 1) / SEGMENT);
+    double *partial = cpu_scratch(s, (size_t)n * sizeof *partial), sum = 0;
+    if (!partial) return NAN;
+    struct pieces p = {
+        .run = run_sum_squares, .kern = &cpu_of(s)->kern, .t = {t}, .n_t = 1, .args = partial};
+    for_pieces(&p);
+    for (int64_t i = 0; i < n; i++) sum += partial[i];
+    return sum;
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ops.c - the operations of backend.h: contract checks, empty tensors sifted out, then the call
+ * into the backend's table.  A broken shape or type here is a mistake of our own code, hence
+ * REQUIRE. */
+#include "backend/ops.h"
+
+static bool same_shape(struct tensor a, struct tensor b) {
+    return a.rows == b.rows && a.cols == b.cols;
+}
+static bool is_plain_float(struct tensor t) {
+    return t.dtype == DT_F32 || t.dtype == DT_BF16 || t.dtype == DT_F16 || t.dtype == DT_F64;
+}
+static bool is_sound(struct tensor t) {
+    bool sized = t.rows >= 0 && t.cols >= 0 && (t.ld >= t.cols || t.rows <= 1);
+    return sized && (t.data || t.rows == 0 || t.cols == 0);
+}
+static bool is_empty(struct tensor t) {
+    return t.rows == 0 || t.cols == 0;
+}
+static bool is_act(const struct stream *s, struct tensor t) {
+    return t.dtype == s->backend->act && is_sound(t);
+}
+static bool is_real(const struct stream *s, struct tensor t) {
+    return t.dtype == s->backend->real && is_sound(t);
+}
+static bool is_either(const struct stream *s, struct tensor t) {
+    return is_act(s, t) || is_real(s, t);
+}
+static bool indexes_fit(const int32_t *index, int64_t n, int64_t limit) {
+    for (int64_t i = 0; i < n; i++)
+        if (index[i] < 0 || index[i] >= limit) return false;
+    return true;
+}
+
+/* ---- movement ---- */
+
+void be_zero(struct stream *s, struct tensor t) {
+    REQUIRE(is_sound(t));
+    if (!is_empty(t)) s->backend->ops->zero(s, t);
+}
+
+static void map(struct stream *s, struct tensor y, double scale, struct tensor x, bool accumulate) {
+    REQUIRE(is_sound(y) && is_sound(x) && is_plain_float(y) && is_plain_float(x));
+    REQUIRE(same_shape(y, x));
+    if (!is_empty(y)) s->backend->ops->map(s, y, scale, x, accumulate);
+}
+void be_copy(struct stream *s, struct tensor dst, struct tensor src) {
+    map(s, dst, 1.0, src, false);
+}
+void be_scale_copy(struct stream *s, struct tensor dst, struct tensor src, double scale) {
+    map(s, dst, scale, src, false);
+}
+void be_axpy(struct stream *s, struct tensor y, double scale, struct tensor x) {
+    map(s, y, scale, x, true);
+}
+
+void be_gather_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index) {
+    REQUIRE(is_sound(dst) && is_sound(src) && is_plain_float(dst) && is_plain_float(src));
+    REQUIRE(dst.cols == src.cols && indexes_fit(index, dst.rows, src.rows));
+    if (!is_empty(dst)) s->backend->ops->gather_rows(s, dst, src, index);
+}
+static void scatter(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index,
+                    bool accumulate) {
+    REQUIRE(is_sound(dst) && is_sound(src) && is_plain_float(dst) && is_plain_float(src));
+    REQUIRE(dst.cols == src.cols && indexes_fit(index, src.rows, dst.rows));
+    if (!is_empty(src)) s->backend->ops->scatter_rows(s, dst, src, index, accumulate);
+}
+void be_scatter_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index) {
+    scatter(s, dst, src, index, false);
+}
+void be_scatter_add_rows(struct stream *s, struct tensor dst, struct tensor src,
+                         const int32_t *index) {
+    REQUIRE(is_real(s, dst));
+    scatter(s, dst, src, index, true);
+}
+
+/* ---- products ---- */
+
+void be_matmul(struct stream *s, unsigned flags, double alpha, struct tensor a, struct tensor b,
+               double beta, struct tensor c) {
+    REQUIRE(is_either(s, a) && is_either(s, b) && a.dtype == b.dtype && is_either(s, c));
+    REQUIRE(!(flags & ~(unsigned)(MATMUL_TRANS_A | MATMUL_TRANS_B)));
+    bool ta = flags & MATMUL_TRANS_A, tb = flags & MATMUL_TRANS_B;
+    int64_t m = ta ? a.cols : a.rows, k = ta ? a.rows : a.cols;
+    REQUIRE((tb ? b.cols : b.rows) == k && (tb ? b.rows : b.cols) == c.cols && m == c.rows);
+    if (is_empty(c)) return;
+    if (k > 0 && alpha != 0.0)
+        s->backend->ops->matmul(s, flags, alpha, a, b, beta, c);
+    else if (beta == 0.0)
+        s->backend->ops->zero(s, c);
+    else
+        s->backend->ops->map(s, c, beta, c, false);
+}
+
+/* ---- decoder operations ---- */
+
+static bool is_row_vector(struct tensor t, int64_t cols) {
+    return t.rows == 1 && t.cols == cols;
+}
+static bool is_column(struct tensor t, int64_t rows) {
+    return t.rows == rows && t.cols == 1;
+}
+
+void be_rmsnorm_fwd(struct stream *s, struct tensor y, struct tensor rstd, struct tensor x,
+                    struct tensor w, double eps) {
+    REQUIRE(is_act(s, y) && is_real(s, x) && is_real(s, w) && is_real(s, rstd));
+    REQUIRE(same_shape(y, x) && is_row_vector(w, x.cols) && is_column(rstd, x.rows));
+    if (!is_empty(x)) s->backend->ops->rmsnorm_fwd(s, y, rstd, x, w, eps);
+}
+void be_rmsnorm_bwd(struct stream *s, struct tensor dx, struct tensor dw, struct tensor dy,
+                    struct tensor x, struct tensor w, struct tensor rstd) {
+    REQUIRE(is_real(s, dx) && is_either(s, dy) && is_real(s, x) && is_real(s, w));
+    REQUIRE(is_real(s, rstd) && same_shape(dx, x) && same_shape(dy, x));
+    REQUIRE(is_row_vector(w, x.cols) && is_column(rstd, x.rows));
+    REQUIRE(!dw.data || (is_real(s, dw) && is_row_vector(dw, x.cols)));
+    if (!is_empty(x)) s->backend->ops->rmsnorm_bwd(s, dx, dw, dy, x, w, rstd);
+}
+
+void be_rope(struct stream *s, struct tensor x, struct tensor table, const int32_t *position,
+             int64_t head_dim, bool inverse) {
+    REQUIRE(is_act(s, x) && is_real(s, table) && head_dim > 0 && head_dim % 2 == 0);
+    REQUIRE(x.cols % head_dim == 0 && table.cols == head_dim);
+    REQUIRE(indexes_fit(position, x.rows, table.rows));
+    if (!is_empty(x)) s->backend->ops->rope(s, x, table, position, head_dim, inverse);
+}
+
+/* The tensors of an attention call fit each other, and the sequences lie within them. */
+static bool attention_fits(struct tensor q, struct tensor k, struct tensor v,
+                           const struct attn_seq *seqs, int64_t n_seqs,
+                           const struct attn_shape *shape) {
+    int64_t heads = shape->heads, kv = shape->kv_heads, dim = shape->head_dim;
+    if (dim < 1 || dim > ATTN_MAX_HEAD_DIM) return false;
+    if (kv < 1 || heads < 1 || heads % kv != 0 || shape->window < 0) return false;
+    if (q.cols != heads * dim || k.cols != kv * dim || !same_shape(k, v)) return false;
+    for (int64_t i = 0; i < n_seqs; i++) {
+        const struct attn_seq *a = &seqs[i];
+        if (a->q_row < 0 || a->n_q < 0 || a->q_row > q.rows || a->n_q > q.rows - a->q_row)
+            return false;
+        if (a->k_row < 0 || a->n_kv < a->n_q || a->k_row > k.rows || a->n_kv > k.rows - a->k_row)
+            return false;
+    }
+    return true;
+}
+
+void be_attention_fwd(struct stream *s, struct tensor o, struct tensor lse, struct tensor q,
+                      struct tensor k, struct tensor v, const struct attn_seq *seqs, int64_t n_seqs,
+                      const struct attn_shape *shape) {
+    REQUIRE(is_act(s, o) && is_act(s, q) && is_act(s, k) && is_act(s, v) && same_shape(o, q));
+    REQUIRE(attention_fits(q, k, v, seqs, n_seqs, shape));
+    REQUIRE(!lse.data || (is_real(s, lse) && lse.rows == q.rows && lse.cols == shape->heads));
+    if (n_seqs > 0 && !is_empty(q))
+        s->backend->ops->attention_fwd(s, o, lse, q, k, v, seqs, n_seqs, shape);
+}
+void be_attention_bwd(struct stream *s, struct tensor dq, struct tensor dk, struct tensor dv,
+                      struct tensor d_o, struct tensor o, struct tensor lse, struct tensor q,
+                      struct tensor k, struct tensor v, const struct attn_seq *seqs, int64_t n_seqs,
+                      const struct attn_shape *shape) {
+    REQUIRE(is_act(s, dq) && is_act(s, dk) && is_act(s, dv) && is_act(s, d_o) && is_act(s, o));
+    REQUIRE(is_act(s, q) && is_act(s, k) && is_act(s, v) && is_real(s, lse));
+    REQUIRE(same_shape(dq, q) && same_shape(dk, k) && same_shape(dv, v));
+    REQUIRE(same_shape(d_o, q) && same_shape(o, q));
+    REQUIRE(lse.rows == q.rows && lse.cols == shape->heads);
+    REQUIRE(attention_fits(q, k, v, seqs, n_seqs, shape));
+    if (n_seqs > 0 && !is_empty(q))
+        s->backend->ops->attention_bwd(s, dq, dk, dv, d_o, o, lse, q, k, v, seqs, n_seqs, shape);
+}
+
+void be_swiglu_fwd(struct stream *s, struct tensor h, struct tensor g, struct tensor u) {
+    REQUIRE(is_act(s, h) && is_act(s, g) && is_act(s, u) && same_shape(h, g) && same_shape(u, g));
+    if (!is_empty(h)) s->backend->ops->swiglu_fwd(s, h, g, u);
+}
+void be_swiglu_bwd(struct stream *s, struct tensor dg, struct tensor du, struct tensor dh,
+                   struct tensor g, struct tensor u) {
+    REQUIRE(is_act(s, dg) && is_act(s, du) && is_act(s, dh) && is_act(s, g) && is_act(s, u));
+    REQUIRE(same_shape(dg, g) && same_shape(du, g) && same_shape(dh, g) && same_shape(u, g));
+    if (!is_empty(dh)) s->backend->ops->swiglu_bwd(s, dg, du, dh, g, u);
+}
+
+void be_add_bias(struct stream *s, struct tensor y, struct tensor b) {
+    REQUIRE(is_either(s, y) && is_either(s, b) && is_row_vector(b, y.cols));
+    if (!is_empty(y)) s->backend->ops->add_row(s, y, b);
+}
+void be_bias_grad(struct stream *s, struct tensor db, struct tensor dy) {
+    REQUIRE(is_real(s, db) && is_either(s, dy) && is_row_vector(db, dy.cols));
+    if (!is_empty(dy)) s->backend->ops->bias_grad(s, db, dy);
+}
+
+void be_cross_entropy(struct stream *s, struct tensor loss, struct tensor dlogits,
+                      struct tensor logits, const int32_t *label, double scale) {
+    REQUIRE(is_real(s, logits) && is_real(s, loss) && is_column(loss, logits.rows));
+    REQUIRE(!dlogits.data || (is_act(s, dlogits) && same_shape(dlogits, logits)));
+    REQUIRE(indexes_fit(label, logits.rows, logits.cols));
+    if (!is_empty(logits)) s->backend->ops->cross_entropy(s, loss, dlogits, logits, label, scale);
+}
+
+void be_dropout(struct stream *s, struct tensor y, struct tensor x, const struct dropout_key *key,
+                const uint64_t *row_key, bool difference, bool accumulate) {
+    REQUIRE(is_either(s, y) && is_either(s, x) && same_shape(y, x));
+    REQUIRE(key->p >= 0.0 && key->p < 1.0);
+    if (!is_empty(y)) s->backend->ops->dropout(s, y, x, key, row_key, difference, accumulate);
+}
+
+/* ---- optimiser ---- */
+
+void be_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor v, struct tensor g,
+              struct tensor base, const struct adamw *hyper) {
+    REQUIRE(is_real(s, p) && is_real(s, m) && is_real(s, v) && is_real(s, g));
+    REQUIRE(same_shape(m, p) && same_shape(v, p) && same_shape(g, p));
+    REQUIRE(!base.data || (is_real(s, base) && same_shape(base, p)));
+    if (!is_empty(p)) s->backend->ops->adamw(s, p, m, v, g, base, hyper);
+}
+double be_sum_squares(struct stream *s, struct tensor t) {
+    REQUIRE(is_sound(t) && is_plain_float(t));
+    return is_empty(t) ? 0.0 : s->backend->ops->sum_squares(s, t);
+}

@@ -40,7 +40,8 @@ struct delta {
 struct adapter {
     const struct method *method;    /* NULL: a foreign PEFT LoRA, loaded as plain LoRA */
     struct adapter_options options; /* strings owned by the adapter */
-    char base_path[4096], base_fingerprint[HASH_HEX];
+    char base_path[4096], base_fingerprint[HASH_HEX]; /* "": not known */
+    int64_t layers;       /* of the base; 0: not known (foreign adapter loaded without its base) */
     struct delta *deltas; /* canonical order: by layer, then module */
     size_t n;
 };
@@ -77,6 +78,13 @@ enum mil_status adapter_save(const struct adapter *a, const char *dir, struct mi
 enum mil_status adapter_load(const char *dir, const struct checkpoint *base, struct adapter **out,
                              struct mil_error *err);
 
+/* What bit-exact resume needs: a0, b0, da, db raw in f32, one safetensors file (atomic).  Loading
+ * goes into an adapter of the same modules and ranks (MIL_MISMATCH otherwise): A0 cannot be had
+ * from the saved A = A0 + dA without rounding. */
+enum mil_status adapter_state_save(const struct adapter *a, const char *path,
+                                   struct mil_error *err);
+enum mil_status adapter_state_load(struct adapter *a, const char *path, struct mil_error *err);
+
 /* An adapter living on a backend, attached to a model; adapter and model must outlive it. */
 struct adapter_runtime;
 enum mil_status adapter_attach(struct adapter *a, struct model *m, bool trainable,
@@ -93,8 +101,9 @@ enum mil_status adapter_plan(const struct model_config *c, const struct adapter_
                              bool trainable, enum dtype act, struct plan *plan,
                              struct mil_error *err);
 
-/* W += s (dB A + B0 dA) for row-major f32 w [m, n]; the sum in f64, rounded once to f32. */
-void delta_add_to(const struct delta *d, float *w);
+/* W += s (dB A + B0 dA) for row-major f32 w [m, n]; the sum in f64, rounded once to f32.
+ * MIL_NOMEM. */
+enum mil_status delta_add_to(const struct delta *d, float *w, struct mil_error *err);
 /* Merged HF directory: weights W + delta rounded once to `dtype` (DT_F32: none), sharded as the
  * input, other files of the model carried over.  out must not exist or be empty. */
 enum mil_status adapter_merge(const struct checkpoint *base, const struct adapter *a,

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* internal.h - what the files of src/adapt share among themselves. */
+#ifndef MIL_ADAPT_INTERNAL_H
+#define MIL_ADAPT_INTERNAL_H
+
+#include "adapt/adapter.h"
+
+/* ---- names
+ * ------------------------------------------------------------------------------------ */
+
+#define MODULE_NAME_CAP 64
+/* "model.layers.3.self_attn.q_proj" */
+void module_name(char out[MODULE_NAME_CAP], int64_t layer, enum module m);
+/* Index of flag (layer, module) in a selection, and the module's number in every random stream. */
+static inline int64_t module_number(int64_t layer, enum module m) {
+    return layer * MODULES + (int64_t)m;
+}
+
+/* ---- patterns (pattern.c)
+ * ------------------------------------------------------------------------------ */
+
+/* A regular expression that must match the whole subject, as Python's re.fullmatch. */
+struct pattern;
+/* where: what names the pattern in messages ("target_modules"). MIL_USAGE with the compiler's
+ * reason. */
+enum mil_status pattern_new(const char *where, const char *text, struct pattern **out,
+                            struct mil_error *err);
+void pattern_free(struct pattern **p);
+/* MIL_USAGE when the match exceeds its step limit (a pattern made to blow up). */
+enum mil_status pattern_matches(const struct pattern *p, const char *subject, bool *out,
+                                struct mil_error *err);
+
+/* ---- selection (select.c)
+ * ------------------------------------------------------------------------------- */
+
+/* target_modules of PEFT: a list of names (exact, or a suffix after a dot), or one regex. */
+struct target_rules {
+    const char *where; /* for messages */
+    const char *const *names;
+    size_t n;
+    bool regex;
+};
+/* Set selected[module_number] for what the rules match, clear the rest.  strict: every name must
+ * match something (MIL_USAGE with the nearest name). */
+enum mil_status select_modules(int64_t layers, const struct target_rules *rules, bool strict,
+                               bool *selected, struct mil_error *err);
+
+/* ---- storage (adapter.c)
+ * -------------------------------------------------------------------------------- */
+
+/* An adapter with copied options (their strings may be NULL) and n zeroed deltas. */
+enum mil_status adapter_new(const struct adapter_options *o, size_t n, struct adapter **out,
+                            struct mil_error *err);
+/* Give d its zeroed arrays; m, n, r are set.  b0 only if with_b0. */
+enum mil_status delta_alloc(struct delta *d, bool with_b0, struct mil_error *err);
+static inline double delta_scale(const struct delta *d) {
+    return d->alpha / (double)d->r;
+}
+/* Rank and alpha on disk: doubled where there is a B0. */
+static inline int64_t delta_saved_rank(const struct delta *d) {
+    return d->b0 ? 2 * d->r : d->r;
+}
+static inline double delta_saved_alpha(const struct delta *d) {
+    return d->b0 ? 2 * d->alpha : d->alpha;
+}
+/* The factors as they are saved: a [saved rank, n] = [A ; dA], b [m, saved rank] = [dB , B0]. */
+void delta_saved_a(const struct delta *d, float *a);
+void delta_saved_b(const struct delta *d, float *b);
+
+/* ---- PEFT's files (peft_write.c, peft_config.c)
+ * ---------------------------------------------------------- */
+
+/* adapter_config.json and adapter_model.safetensors into dir.  residual: the rank-r LoRA of the
+ * paper's layout (A, B0 + dB) for the base `base_path`. */
+enum mil_status peft_write(const struct adapter *a, const char *dir, bool residual,
+                           const char *base_path, struct mil_error *err);
+
+/* What an adapter_config.json says.  json owns the strings. */
+struct peft_config {
+    json_t *json;
+    int64_t r;
+    double alpha, dropout;
+    bool rslora;
+    const char *base_path; /* may be NULL */
+    const char **targets, **excluded;
+    size_t n_targets, n_excluded;
+    bool targets_regex, excluded_regex;
+};
+enum mil_status peft_config_read(const char *path, struct peft_config *out, struct mil_error *err);
+void peft_config_release(struct peft_config *c);
+/* Which of the modules of `layers` layers the configuration adapts. */
+enum mil_status peft_config_select(const struct peft_config *c, int64_t layers, bool *selected,
+                                   struct mil_error *err);
+/* Rank and effective alpha (scale * rank) of one module, patterns and rsLoRA applied. */
+enum mil_status peft_config_rank(const struct peft_config *c, const char *module, int64_t *r,
+                                 double *alpha, struct mil_error *err);
+
+/* ---- low-rank sums (low_rank.c)
+ * ------------------------------------------------------------------------- */
+
+/* w [m, n] += scale * left [m, k] right [k, n], product and sum in f64, rounded once to f32. */
+enum mil_status low_rank_add(float *w, int64_t m, int64_t n, int64_t k, double scale,
+                             const float *left, const float *right, struct mil_error *err);
+
+/* ---- model directories (model_dir.c)
+ * --------------------------------------------------------------------- */
+
+/* Change w, the f32 [m, n] weight of d, in place; `rounded` says to what type it will be stored. */
+typedef enum mil_status (*weight_edit)(const struct delta *d, float *w, enum dtype stored,
+                                       struct mil_error *err);
+/* Write base with `edit` applied to the adapted weights as a Hugging Face directory: every float
+ * weight as `dtype` (DTYPES: as stored; block types become F16), shards, configuration and
+ * tokenizer files carried over.  dir exists and is empty. */
+enum mil_status model_dir_write(const struct checkpoint *base, const struct adapter *a,
+                                weight_edit edit, enum dtype dtype, const char *dir,
+                                struct mil_error *err);
+/* The shape of every delta is that of base's module (MIL_MISMATCH). */
+enum mil_status adapter_check_base(const struct adapter *a, const struct model_config *c,
+                                   struct mil_error *err);
+
+/* gguf_lora.c */
+enum mil_status gguf_lora_write(const struct adapter *a, const struct model_config *c,
+                                const char *path, struct mil_error *err);
+
+#endif

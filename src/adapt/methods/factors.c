@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* factors.c - starting factors of the methods: singular triplets split evenly between both
+ * factors, or LoRA's random A.
+ *
+ * Splitting sqrt(S) evenly makes the gradients of A and B comparable in size.  The division by the
+ * scale s = alpha / r keeps s B0 A0 equal to the chosen part of W when alpha != r; the papers use
+ * alpha = r, s = 1. */
+#include "adapt/methods/factors.h"
+
+#include <math.h>
+
+#include "core/error.h"
+#include "core/rng.h"
+
+enum mil_status factors_from_svd(struct method_init *io, enum svd_end end, struct mil_error *err) {
+    REQUIRE(io->scale > 0);
+    struct svd_request request = {end, io->r, io->seed, io->stream};
+    struct svd_result svd;
+    TRY(svd_compute(io->w, io->m, io->n, &request, &svd, err));
+    for (int64_t t = 0; t < io->r; t++) {
+        double root = sqrt(svd.sigma[t] / io->scale);
+        for (int64_t i = 0; i < io->m; i++)
+            io->b0[i * io->r + t] = (float)(root * svd.u[i * io->r + t]);
+        for (int64_t j = 0; j < io->n; j++)
+            io->a0[t * io->n + j] = (float)(root * svd.vt[t * io->n + j]);
+    }
+    io->residual = svd.residual;
+    io->sigma_first = svd.sigma[0];
+    io->sigma_last = svd.sigma[io->r - 1];
+    io->sigma_max = svd.sigma_max;
+    io->served_by = svd.served_by;
+    svd_release(&svd);
+    return MIL_OK;
+}
+
+void factors_kaiming(struct method_init *io) {
+    uint32_t stream = rng_stream(RNG_INIT, io->stream);
+    double bound = 1.0 / sqrt((double)io->n);
+    for (int64_t i = 0; i < io->r * io->n; i++) {
+        struct rng_words words = rng_words(io->seed, stream, 0, (uint64_t)i / 4);
+        io->a0[i] = (float)(bound * (2.0 * (double)rng_unit_f32(words.w[i % 4]) - 1.0));
+    }
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* select.c - which modules a target specification means, as PEFT understands target_modules:
+ * a list holds exact names or suffixes that begin after a dot; a single string is a regular
+ * expression over the whole name; "all-linear" is every linear module of the layers, not the head.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "adapt/internal.h"
+#include "core/mem.h"
+
+void module_name(char out[MODULE_NAME_CAP], int64_t layer, enum module m) {
+    snprintf(out, MODULE_NAME_CAP, "model.layers.%lld.%s", (long long)layer, module_path(m));
+}
+
+/* name is `target`, or ends with it right after a dot. */
+static bool names_module(const char *name, const char *target) {
+    size_t n = strlen(name), t = strlen(target);
+    if (t == 0 || t > n || strcmp(name + n - t, target) != 0) return false;
+    return t == n || name[n - t - 1] == '.';
+}
+
+static enum mil_status no_match(const struct target_rules *rules, const char *target,
+                                int64_t layers, struct mil_error *err) {
+    const char *known[2 * MODULES + 1];
+    struct str list = {0};
+    for (int m = 0; m < MODULES; m++) {
+        known[m] = module_suffix((enum module)m);
+        known[MODULES + m] = module_path((enum module)m);
+        str_addf(&list, "%s%s", m ? ", " : "", known[m]);
+    }
+    known[2 * (size_t)MODULES] = "all-linear";
+    const char *nearest =
+        rules->regex ? NULL : str_nearest(target, known, sizeof known / sizeof *known);
+    enum mil_status st =
+        error_set(err, MIL_USAGE,
+                  "%s: '%.100s' matches no module%s%s%s; the model has layers 0 to %lld with %s",
+                  rules->where, target, nearest ? "; did you mean '" : "", nearest ? nearest : "",
+                  nearest ? "'?" : "", (long long)layers - 1, str_c(&list));
+    str_release(&list);
+    return st;
+}
+
+static enum mil_status select_regex(int64_t layers, const struct target_rules *rules, bool strict,
+                                    bool *selected, struct mil_error *err) {
+    struct pattern *p;
+    char name[MODULE_NAME_CAP];
+    bool any = false;
+    TRY(pattern_new(rules->where, rules->names[0], &p, err));
+    enum mil_status st = MIL_OK;
+    for (int64_t i = 0; i < layers * MODULES && st == MIL_OK; i++) {
+        module_name(name, i / MODULES, (enum module)(i % MODULES));
+        st = pattern_matches(p, name, &selected[i], err);
+        any |= selected[i];
+    }
+    pattern_free(&p);
+    if (st == MIL_OK && strict && !any) st = no_match(rules, rules->names[0], layers, err);
+    return st;
+}
+
+/* Mark what one list entry names; true if anything. */
+static bool select_name(int64_t layers, const char *target, bool *selected) {
+    char name[MODULE_NAME_CAP];
+    bool any = false, all = strcmp(target, "all-linear") == 0;
+    for (int64_t i = 0; i < layers * MODULES; i++) {
+        module_name(name, i / MODULES, (enum module)(i % MODULES));
+        if (!all && !names_module(name, target)) continue;
+        selected[i] = any = true;
+    }
+    return any;
+}
+
+enum mil_status select_modules(int64_t layers, const struct target_rules *rules, bool strict,
+                               bool *selected, struct mil_error *err) {
+    memset(selected, 0, (size_t)(layers * MODULES) * sizeof *selected);
+    if (rules->n == 0)
+        return strict ? error_set(err, MIL_USAGE, "%s is empty: name at least one module",
+                                  rules->where)
+                      : MIL_OK;
+    if (rules->regex && rules->n == 1 && strcmp(rules->names[0], "all-linear") != 0)
+        return select_regex(layers, rules, strict, selected, err);
+    if (rules->regex && rules->n != 1)
+        return error_set(err, MIL_USAGE, "%s: one regular expression, not %zu", rules->where,
+                         rules->n);
+    for (size_t i = 0; i < rules->n; i++)
+        if (!select_name(layers, rules->names[i], selected) && strict)
+            return no_match(rules, rules->names[i], layers, err);
+    return MIL_OK;
+}
+
+enum mil_status adapter_select(const struct model_config *c, const struct adapter_options *o,
+                               bool *selected, struct mil_error *err) {
+    struct target_rules rules = {"target_modules", o->targets, o->n_targets, o->targets_regex};
+    return select_modules(c->layers, &rules, true, selected, err);
+}

@@ -22,14 +22,15 @@ struct beam_candidate {
 };
 struct beams {
     int64_t k, max_new, made; /* made: tokens generated so far; <= max_new */
+    int64_t pitch;            /* tokens a row of ids has room for; >= max_new */
     int64_t live;             /* 1 before the first step, then k */
     size_t n_stop;
-    int32_t *ids;   /* [k, max_new], the live sequences, best first */
+    int32_t *ids;   /* [k, pitch], the live sequences, best first */
     int32_t *spare; /* the same size, for reordering */
     double *score;  /* k */
     struct beam_candidate *best;
     int64_t n_best, cap_best; /* (1 + max(1, n_stop)) k */
-    int32_t *done_ids;        /* [k, max_new], finished, best first */
+    int32_t *done_ids;        /* [k, pitch], finished, best first */
     int64_t *done_n;
     double *done_score;
     int64_t n_done;

@@ -30,9 +30,8 @@ static int64_t at_most(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-/* x as f32 in memory: itself, or widened there. */
+/* x as f32 in memory. */
 static struct tensor widened(struct stream *s, struct tensor x, float *memory) {
-    if (x.dtype == DT_F32) return x;
     struct tensor y = tensor_of(memory, DT_F32, x.rows, x.cols);
     cpu_map(s, y, 1.0, x, false);
     return y;
@@ -49,7 +48,6 @@ static enum mil_status multiply_block(struct stream *s, const struct widen *w, s
                                       struct tensor b, struct tensor c, struct mil_error *err) {
     struct product *p = &cpu_of(s)->product;
     struct tensor wide_a = widened(s, a, w->a);
-    if (c.dtype == DT_F32) return product_run(p, w->flags, w->alpha, wide_a, b, w->beta, c, err);
     struct tensor wide_c = tensor_of(w->c, DT_F32, c.rows, c.cols);
     if (w->beta != 0.0) cpu_map(s, wide_c, 1.0, c, false);
     TRY(product_run(p, w->flags, w->alpha, wide_a, b, w->beta, wide_c, err));
@@ -79,6 +77,45 @@ static enum mil_status multiply_widened(struct stream *s, struct widen *w, struc
     return MIL_OK;
 }
 
+/* ---- gaps between rows ----
+ *
+ * oneDNN multiplies matrices with gaps too, but by another method, whose sums are cut by the number
+ * of rows and threads.  So that bits never depend on those, matrices with gaps are copied together:
+ * a pass over memory beside a product. */
+
+static bool has_gaps(struct tensor t) {
+    return t.rows > 1 && t.ld != t.cols;
+}
+static size_t gap_bytes(struct tensor t) {
+    size_t bytes = (size_t)t.rows * (size_t)t.cols * dtype_size(t.dtype);
+    return has_gaps(t) ? align_up(bytes, MEM_ALIGN) : 0;
+}
+/* t itself, or its place in memory, which advances. */
+static struct tensor without_gaps(struct tensor t, unsigned char **memory) {
+    if (!has_gaps(t)) return t;
+    struct tensor dense = tensor_of(*memory, t.dtype, t.rows, t.cols);
+    *memory += gap_bytes(t);
+    return dense;
+}
+
+static enum mil_status multiply_dense(struct stream *s, unsigned flags, double alpha,
+                                      struct tensor a, struct tensor b, double beta,
+                                      struct tensor c, struct mil_error *err) {
+    struct product *p = &cpu_of(s)->product;
+    size_t bytes = gap_bytes(a) + gap_bytes(b) + gap_bytes(c);
+    if (bytes == 0) return product_run(p, flags, alpha, a, b, beta, c, err);
+    unsigned char *memory = cpu_scratch(s, bytes);
+    if (!memory) return MIL_OK; /* the stream knows */
+    struct tensor da = without_gaps(a, &memory), db = without_gaps(b, &memory);
+    struct tensor dc = without_gaps(c, &memory);
+    if (has_gaps(a)) cpu_map(s, da, 1.0, a, false);
+    if (has_gaps(b)) cpu_map(s, db, 1.0, b, false);
+    if (has_gaps(c) && beta != 0.0) cpu_map(s, dc, 1.0, c, false);
+    TRY(product_run(p, flags, alpha, da, db, beta, dc, err));
+    if (has_gaps(c)) cpu_map(s, c, 1.0, dc, false);
+    return MIL_OK;
+}
+
 void cpu_matmul(struct stream *s, unsigned flags, double alpha, struct tensor a, struct tensor b,
                 double beta, struct tensor c) {
     struct product *p = &cpu_of(s)->product;
@@ -87,7 +124,7 @@ void cpu_matmul(struct stream *s, unsigned flags, double alpha, struct tensor a,
     if (a.dtype == DT_F64)
         multiply_f64(flags, alpha, a, b, beta, c);
     else if (a.dtype == DT_F32 ? c.dtype == DT_F32 : p->has_bf16)
-        st = product_run(p, flags, alpha, a, b, beta, c, &err);
+        st = multiply_dense(s, flags, alpha, a, b, beta, c, &err);
     else
         st = multiply_widened(s, &(struct widen){.flags = flags, .alpha = alpha, .beta = beta}, a,
                               b, c, &err);

@@ -72,7 +72,9 @@ enum mil_status product_init(struct product *p, struct mil_error *err) {
     enum mil_status st = MIL_OK;
     memset(p, 0, sizeof *p);
     cap_isa(cpu_isa_used());
-    p->has_bf16 = cpu_isa_used() >= ISA_AVX512_BF16;
+    unsigned effective = (unsigned)dnnl_get_effective_cpu_isa(),
+             wanted = dnnl_cpu_isa_avx512_core_bf16;
+    p->has_bf16 = cpu_isa_used() >= ISA_AVX512_BF16 && (effective & wanted) == wanted;
     DNNL_TRY(dnnl_engine_create(&p->engine, dnnl_cpu, 0), err);
     DNNL_TRY(dnnl_stream_create(&p->stream, p->engine, dnnl_stream_default_flags), err);
     p->entries = mem_calloc(MEM_SCRATCH, PRODUCT_SLOTS, sizeof *p->entries);

@@ -3,10 +3,11 @@
 #ifndef MIL_MODEL_CONFIG_CHECK_H
 #define MIL_MODEL_CONFIG_CHECK_H
 
+#include "backend/backend.h"
 #include "model/config.h"
 
 #define MODEL_MAX_HEADS 4096
-#define MODEL_MAX_HEAD_DIM 4096
+#define MODEL_MAX_HEAD_DIM ATTN_MAX_HEAD_DIM /* what the attention kernels hold */
 
 /* Relations between fields: heads divide, head_dim even, products within the limits.  Names of the
  * offending values as config.json spells them. */

@@ -73,19 +73,24 @@ struct model {
     struct tensor embed, d_embed; /* act [V, C] */
     struct tensor head, d_head;   /* act [V, C]; embed itself where tied */
     struct tensor final_norm, d_final_norm;
-    struct tensor rope; /* real [rope positions, D] */
+    struct tensor rope; /* real [rope positions, D]; its memory belongs to the model */
     void *owned;        /* slab of converted weights, on the backend */
     size_t owned_bytes;
+    /* Every parameter trains. Set by full_new; on a skeleton, by hand before step_plan. */
+    bool train_all;
+    uint64_t fresh_seed; /* of a model without a checkpoint */
 };
 
 /* Bind a checkpoint's weights to a backend; converts what cannot be used in place.  NaN or infinity
  * in a weight is MIL_INPUT by name.  positions: rows of the rope table (longest sequence).  The
- * checkpoint must outlive the model. */
+ * checkpoint must outlive the model.  Of a checkpoint opened CHECKPOINT_CONFIG_ONLY it makes a
+ * skeleton: tensors with shapes but no data, for the *_plan functions only. */
 enum mil_status model_new(const struct checkpoint *c, struct backend *b, int64_t positions,
                           struct model **out, struct mil_error *err);
 void model_free(struct model **m);
-/* Session bytes that model_new would take, into a plan; needs only the configuration. mapped: bytes
- * used in place from the file (0 when c has no weights yet). */
+/* Session bytes that model_new would take, into a plan; needs only the configuration.  Weights used
+ * in place from the file are booked too, under that name: their pages become resident.  Without
+ * weights at hand, config.json's torch_dtype says what would be used in place. */
 void model_plan(const struct checkpoint *c, const struct backend *b, int64_t positions,
                 struct plan *plan);
 
@@ -130,7 +135,8 @@ void step_free(struct step **s);
  * may be NaN. */
 enum mil_status step_run(struct step *s, const struct batch *b, double *loss_sum,
                          struct mil_error *err);
-/* Forward and loss only (evaluation): row_loss gets n_rows losses unless NULL. */
+/* Forward and loss only (evaluation): row_loss gets n_rows losses unless NULL.  A step that is used
+ * for this alone is made with recompute, which keeps the fewest activations. */
 enum mil_status step_loss(struct step *s, const struct batch *b, double *loss_sum, float *row_loss,
                           struct mil_error *err);
 
@@ -176,6 +182,7 @@ static inline void model_attach(struct model *m, int64_t layer, enum module modu
  * with norms 1. */
 struct full;
 enum mil_status full_new(struct model *m, struct full **out, struct mil_error *err);
+/* Before model_free; the model has no weights from then on. */
 void full_free(struct full **f);
 struct trainable *full_trainable(struct full *f);
 void full_plan(const struct model_config *c, const struct backend *b, struct plan *plan);

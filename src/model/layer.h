@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* layer.h - one decoder layer: what its forward pass leaves behind, and the two passes (internal to
+ * src/model).
+ *
+ * Names of a layer's activations, T rows each:
+ *     x -> [rmsnorm] n1 -> q, k, v -> [attention] o -> x_mid = x + W_o o
+ *       -> [rmsnorm] n2 -> g, u -> [silu(g) u] h -> x_out = x_mid + W_down h */
+#ifndef MIL_MODEL_LAYER_H
+#define MIL_MODEL_LAYER_H
+
+#include "model/model.h"
+
+/* act: n1, q, k, v, o, n2, g, u, h.  real: x_mid, the rstd columns, lse.  n1, n2 and h lack data
+ * where nothing trains on them: the passes then use scratch. */
+struct layer_saved {
+    struct tensor n1, rstd1, q, k, v, o, lse, x_mid, n2, rstd2, g, u, h;
+    struct adapter_saved adapter[MODULES];
+};
+
+/* Scratch of a forward pass. wide: real [T, max outputs], where a product with an adapter or a bias
+ * is summed before its one rounding (no data where act is real). */
+struct forward_scratch {
+    struct tensor n, h, wide;
+};
+/* Scratch of a backward pass.  dy: act [T, C]; dn: real [T, C]; wide: act [T, max(F, H D)] and
+ * wide_real for its sum with an adapter's part; dq, dk, dv: act. */
+struct backward_scratch {
+    struct tensor dy, dn, wide, wide_real, dq, dk, dv;
+};
+
+/* Keys and values of earlier tokens: this call's rows go to `rows` of k and v. */
+struct layer_cache {
+    struct tensor k, v;
+    const int32_t *rows;
+};
+
+/* One run through the layers. */
+struct pass {
+    struct model *m;
+    struct stream *stream;
+    int64_t tokens;
+    const int32_t *position;
+    const struct attn_seq *seqs;
+    int64_t n_seqs;
+    struct adapter_context adapter;
+    struct forward_scratch fwd;
+    struct backward_scratch bwd;
+};
+
+/* What the layout of a layer is for. */
+enum layer_use {
+    LAYER_KEPT,   /* backward comes later, from these buffers */
+    LAYER_REDONE, /* buffers shared by all layers, backward right after */
+    LAYER_INFER   /* no backward */
+};
+struct attn_shape attention_shape(const struct model_config *c);
+/* Something trains in the module. */
+bool linear_trains(const struct model *m, int64_t layer, enum module module);
+/* Something trains in modules [first, last] of the layer. */
+bool layer_trains(const struct model *m, int64_t layer, enum module first, enum module last);
+/* Take the buffers of a layer for `tokens` rows; the adapters' too. call: sizing of their scratch.
+ */
+void layer_layout(const struct model *m, int64_t layer, int64_t tokens, enum layer_use use,
+                  struct arena *a, struct arena *call, struct layer_saved *out);
+void forward_scratch_layout(const struct model *m, int64_t tokens, struct arena *a,
+                            struct forward_scratch *out);
+void backward_scratch_layout(const struct model *m, int64_t tokens, struct arena *a,
+                             struct backward_scratch *out);
+/* Bytes of adapter scratch that any layer needs on top of a pass's own. */
+size_t adapter_scratch_bytes(const struct model *m, int64_t tokens);
+
+/* x_out may be x itself (then it is updated in place, and saved->x_mid must be x too).  cache: NULL
+ * when keys and values are those of the pass. */
+void layer_forward(struct pass *p, int64_t layer, struct tensor x, struct tensor x_out,
+                   struct layer_saved *saved, const struct layer_cache *cache);
+/* dx: gradient of x_out on entry, of x on return (undefined after the lowest layer that trains:
+ * below_trains false). x: the layer's input. */
+void layer_backward(struct pass *p, int64_t layer, struct tensor x, struct tensor dx,
+                    struct layer_saved *saved, bool below_trains);
+
+/* ---- linear modules (linear.c) ---- */
+
+/* y = W x + b + adapter, rounded once. y: act [T, m]. */
+void linear_forward(struct pass *p, int64_t layer, enum module module, struct tensor x,
+                    struct tensor y, struct adapter_saved *saved);
+/* y += W x + b + adapter. y: real. */
+void linear_accumulate(struct pass *p, int64_t layer, enum module module, struct tensor x,
+                       struct tensor y, struct adapter_saved *saved);
+/* Parameter gradients += ...; dx = beta dx + dy W + adapter's part, dx real, or without data: not
+ * wanted. */
+void linear_backward(struct pass *p, int64_t layer, enum module module, struct tensor x,
+                     struct tensor dy, double beta, struct tensor dx,
+                     const struct adapter_saved *saved);
+/* The same with dx act, written: through p->bwd.wide_real where an adapter adds to it. */
+void linear_backward_act(struct pass *p, int64_t layer, enum module module, struct tensor x,
+                         struct tensor dy, struct tensor dx, const struct adapter_saved *saved);
+
+#endif

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/str.h"
+#include "text/tokenizer.h" /* struct span */
 
 enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT };
 struct message {
@@ -21,9 +22,6 @@ struct message {
     const char *input;   /* alpaca's "input" beside a user's instruction, or NULL */
 };
 
-struct span {
-    size_t begin, end; /* bytes of the text */
-};
 struct rendered {
     struct str text;
     struct span *spans; /* supervised parts, ascending */

@@ -17,6 +17,12 @@
 
 struct tokenizer;
 
+#define TOKENIZER_MAX_TEXT (1 << 30) /* bytes of one text */
+
+struct span {
+    size_t begin, end; /* bytes [begin, end) of a text */
+};
+
 /* Ids with the byte offset in the text at which each token starts (for a token that the tokenizer
  * adds itself: the offset where it stands, 0 or the text's length).  Zero-initialise; reuse keeps
  * capacity. */
@@ -39,15 +45,26 @@ enum {
     TOKENIZE_ADD_SPECIAL = 1,  /* what the post-processor adds: BOS, EOS */
     TOKENIZE_PARSE_SPECIAL = 2 /* special tokens written in the text become those tokens */
 };
-/* Replaces what is in out.  Text must be valid UTF-8 (MIL_INPUT with the offset). */
+/* Replaces what is in out.  Text must be valid UTF-8 (MIL_INPUT with the offset).  A token's start
+ * is the offset in this text of the character it begins with: after normalisation mapped back, and
+ * for a prefix that the normaliser puts in front the offset of what it stands in front of.  Added
+ * tokens that are not special are found with any flags. */
 enum mil_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n,
                                  unsigned flags, struct tokens *out, struct mil_error *err);
-/* Appends to out.  Ids outside the vocabulary are MIL_INPUT. */
+/* The same, but special tokens are parsed only where they lie wholly inside one of the n_where
+ * spans (ascending): those are a template's own text; what a user wrote stays text, whatever it
+ * says. */
+enum mil_status tokenizer_encode_within(const struct tokenizer *t, const char *text, size_t n,
+                                        unsigned flags, const struct span *where, size_t n_where,
+                                        struct tokens *out, struct mil_error *err);
+/* Appends to out (valid UTF-8: bytes that are none become U+FFFD).  Ids outside the vocabulary are
+ * MIL_INPUT. */
 enum mil_status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n,
                                  bool skip_special, struct str *out, struct mil_error *err);
 
 /* Incremental decoding for streams: push a token, get the text that is complete (no half
- * characters). */
+ * characters).  Initialise with {.tokenizer = t}.  finish gives what is left (a half character as
+ * U+FFFD) and makes the stream ready for another text. */
 struct token_stream {
     const struct tokenizer *tokenizer;
     struct str pending;
@@ -55,6 +72,7 @@ struct token_stream {
 };
 enum mil_status token_stream_push(struct token_stream *s, int32_t id, struct str *out,
                                   struct mil_error *err);
+enum mil_status token_stream_finish(struct token_stream *s, struct str *out, struct mil_error *err);
 void token_stream_release(struct token_stream *s);
 
 int32_t tokenizer_vocab_size(const struct tokenizer *t); /* largest id + 1, added tokens included */

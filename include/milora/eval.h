@@ -66,6 +66,9 @@ struct mil_eval_result {
         double value;
     } values[MIL_EVAL_VALUES];
     size_t n_values;
+    /* The settings as they were used: defaults resolved, 0 where the task has no such setting. */
+    int64_t limit, max_new_tokens, num_beams, max_length, stride;
+    uint64_t seed;
 };
 
 /* Evaluate.  progress may be NULL.  MIL_USAGE: unknown task (nearest named), grader, template or an

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* report.c - progress, and the file of samples. */
+#include "eval/report.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "core/threads.h"
+#include "io/json.h"
+
+#define REPORT_SECONDS 0.2
+
+void meter_start(struct meter *m, mil_eval_progress_fn fn, void *ctx, int64_t total) {
+    *m = (struct meter){.fn = fn, .ctx = ctx, .total = total, .start = clock_seconds()};
+    m->last = m->start - REPORT_SECONDS;
+}
+
+double meter_seconds(const struct meter *m) {
+    return clock_seconds() - m->start;
+}
+
+bool meter_report(struct meter *m, int64_t done, double value, int64_t tokens, bool now) {
+    double at = clock_seconds();
+    if (!m->fn || m->stopped || (!now && at - m->last < REPORT_SECONDS)) return !m->stopped;
+    m->last = at;
+    struct mil_eval_progress p = {
+        .done = done, .total = m->total, .value = value, .tokens = tokens, .remaining = -1};
+    p.elapsed = at - m->start;
+    if (done > 0) p.remaining = p.elapsed * (double)(m->total - done) / (double)done;
+    m->stopped = !m->fn(m->ctx, &p);
+    return !m->stopped;
+}
+
+enum mil_status samples_open(struct sample_file *s, const char *path, struct mil_error *err) {
+    *s = (struct sample_file){.path = path};
+    if (!path) return MIL_OK;
+    s->f = fopen(path, "wb");
+    return s->f ? MIL_OK : error_errno(err, errno, "%s: cannot create the file of samples", path);
+}
+
+static void key_add(struct sample_file *s, const char *key) {
+    str_add(&s->line, s->line.len == 0 ? "{" : ", ");
+    json_append_string(key, strlen(key), &s->line);
+    str_add(&s->line, ": ");
+}
+
+/* Ill-formed bytes would make the line invalid JSON. */
+static void add_repaired(struct str *line, const char *text) {
+    struct str good = {0};
+    size_t n = strlen(text);
+    while (n > 0) {
+        size_t valid = utf8_valid_prefix(text, n);
+        str_addn(&good, text, valid);
+        text += valid;
+        n -= valid;
+        if (n == 0) break;
+        str_add_utf8(&good, 0xFFFD);
+        text++;
+        n--;
+    }
+    if (good.failed) line->failed = true;
+    json_append_string(str_c(&good), good.len, line);
+    str_release(&good);
+}
+
+void samples_text(struct sample_file *s, const char *key, const char *text) {
+    if (!s->f) return;
+    key_add(s, key);
+    if (text)
+        add_repaired(&s->line, text);
+    else
+        str_add(&s->line, "null");
+}
+
+void samples_number(struct sample_file *s, const char *key, double value) {
+    if (!s->f) return;
+    key_add(s, key);
+    if (isfinite(value))
+        json_append_real(value, &s->line);
+    else
+        str_add(&s->line, "null");
+}
+
+void samples_integer(struct sample_file *s, const char *key, int64_t value) {
+    if (!s->f) return;
+    key_add(s, key);
+    str_addf(&s->line, "%lld", (long long)value);
+}
+
+void samples_bool(struct sample_file *s, const char *key, bool value) {
+    if (!s->f) return;
+    key_add(s, key);
+    str_add(&s->line, value ? "true" : "false");
+}
+
+enum mil_status samples_end(struct sample_file *s, struct mil_error *err) {
+    if (!s->f) return MIL_OK;
+    str_add(&s->line, "}\n");
+    TRY(str_status(&s->line, err));
+    bool ok = fwrite(s->line.data, 1, s->line.len, s->f) == s->line.len && fflush(s->f) == 0;
+    str_reset(&s->line);
+    return ok ? MIL_OK : error_errno(err, errno, "%s: cannot write a sample", s->path);
+}
+
+enum mil_status samples_close(struct sample_file *s, struct mil_error *err) {
+    bool ok = !s->f || fclose(s->f) == 0;
+    s->f = NULL;
+    str_release(&s->line);
+    return ok ? MIL_OK : error_errno(err, errno, "%s: cannot finish the file of samples", s->path);
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* task.h - the table of tasks: a task is one file and one row.
+ *
+ * Most tasks generate and match (match.h does that work; the task gives prompt template, limits and
+ * grading); perplexity scores text.  What a result says is in milora/eval.h. */
+#ifndef MIL_EVAL_TASK_H
+#define MIL_EVAL_TASK_H
+
+#include "eval/generate.h"
+#include "milora/eval.h"
+#include "text/dataset.h"
+#include "text/tokenizer.h"
+
+/* One evaluation under way. Everything is borrowed. */
+struct task_run {
+    const struct task *task;
+    struct model *model;
+    const struct tokenizer *tokenizer; /* NULL: the model has none */
+    int64_t positions;                 /* of the handle */
+    const char *data_path;
+    const struct mil_eval_options *options;
+    mil_eval_progress_fn progress;
+    void *ctx;
+};
+
+/* How a generating task grades. */
+enum verdict { VERDICT_UNPARSED, VERDICT_WRONG, VERDICT_RIGHT };
+const char *verdict_name(enum verdict v);
+
+struct match_rules {
+    int64_t max_new_tokens, num_beams; /* of the protocol */
+    const char *template_name;
+    const char *counts;         /* "right if ..." for the protocol's text */
+    const char *const *choices; /* or NULL */
+    /* The truth to compare with; false: the row has none that this task can use. */
+    bool (*truth)(const struct match_rules *rules, const struct eval_row *row, struct str *out);
+    const char *truth_needs; /* what a row must have, for the message */
+    /* Grade an output; extracted is reset first.  reference: the row's full reference output, or
+     * NULL. */
+    enum verdict (*grade)(const struct match_rules *rules, const char *output, const char *truth,
+                          const char *reference, struct str *extracted);
+};
+
+struct task {
+    const char *name, *metric, *summary;
+    /* NULL: not available yet. */
+    enum mil_status (*run)(const struct task_run *run, struct mil_eval_result *result,
+                           struct mil_error *err);
+    const struct match_rules *rules;
+};
+
+/* Rows of the table; *n of them. */
+const struct task *task_table(size_t *n);
+/* Look the task up, check what is common to all (grader, options), run it.  run->task is set here.
+ * result is zeroed first. */
+enum mil_status task_evaluate(struct task_run *run, const char *name,
+                              struct mil_eval_result *result, struct mil_error *err);
+/* Append a named value; silently full at MIL_EVAL_VALUES (a test holds the tasks to that). */
+void result_add(struct mil_eval_result *result, const char *name, double value);
+
+/* The tasks. */
+enum mil_status match_run(const struct task_run *run, struct mil_eval_result *result,
+                          struct mil_error *err);
+enum mil_status perplexity_run(const struct task_run *run, struct mil_eval_result *result,
+                               struct mil_error *err);
+extern const struct match_rules exact_match_rules, gsm8k_rules;
+extern const struct match_rules boolq_rules, piqa_rules, answer_rules, hellaswag_rules,
+    winogrande_rules;
+
+#endif

@@ -89,6 +89,10 @@ enum mil_status adapter_state_load(struct adapter *a, const char *path, struct m
 struct adapter_runtime;
 enum mil_status adapter_attach(struct adapter *a, struct model *m, bool trainable,
                                struct adapter_runtime **out, struct mil_error *err);
+/* Attach shapes without data to a skeleton (model.h), so that step_plan and infer_plan count what
+ * an adapter takes; nothing can be run.  Needs no weights. */
+enum mil_status adapter_attach_skeleton(const struct adapter_options *o, struct model *m,
+                                        struct adapter_runtime **out, struct mil_error *err);
 /* Detaches and frees.  Trained values are copied back to the host adapter by adapter_pull. */
 void adapter_detach(struct adapter_runtime **rt);
 enum mil_status adapter_pull(struct adapter_runtime *rt, struct mil_error *err);

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* eval.c - evaluation of an opened model, and results.json (docs/formats/results.md). */
+#include "milora/eval.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "api/handle.h"
+#include "core/mem.h"
+#include "eval/task.h"
+#include "io/file.h"
+#include "io/json.h"
+
+enum { MAX_TASKS = 64, RESULT_VERSION = 1 };
+
+const struct mil_eval_task *mil_eval_tasks(size_t *n) {
+    static struct mil_eval_task rows[MAX_TASKS];
+    const struct task *table = task_table(n);
+    REQUIRE(*n <= MAX_TASKS);
+    for (size_t i = 0; i < *n; i++)
+        rows[i] = (struct mil_eval_task){.name = table[i].name,
+                                         .metric = table[i].metric,
+                                         .summary = table[i].summary,
+                                         .available = table[i].run != NULL};
+    return rows;
+}
+
+enum mil_status mil_eval(mil_model *model, const char *task, const char *data_path,
+                         const struct mil_eval_options *options, mil_eval_progress_fn progress,
+                         void *ctx, struct mil_eval_result *result, struct mil_error *err) {
+    struct task_run run = {.model = model->model,
+                           .tokenizer = model->tokenizer,
+                           .positions = model->positions,
+                           .data_path = data_path,
+                           .options = options,
+                           .progress = progress,
+                           .ctx = ctx};
+    return task_evaluate(&run, task, result, err);
+}
+
+/* Numbers that are not finite have no JSON form: null. */
+static json_t *number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *adapter_json(const struct adapter *a) {
+    if (!a) return json_null();
+    return json_pack("{s:s, s:I, s:s?}", "method", a->method ? a->method->name : "lora", "modules",
+                     (json_int_t)a->n, "base", a->base_path[0] ? a->base_path : NULL);
+}
+
+static json_t *settings_json(const struct mil_eval_result *r) {
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "limit", (json_int_t)r->limit,
+                     "max_new_tokens", (json_int_t)r->max_new_tokens, "num_beams",
+                     (json_int_t)r->num_beams, "max_length", (json_int_t)r->max_length, "stride",
+                     (json_int_t)r->stride, "seed", (json_int_t)r->seed);
+}
+
+static json_t *values_json(const struct mil_eval_result *r) {
+    json_t *values = json_object();
+    for (size_t i = 0; values && i < r->n_values; i++)
+        json_object_set_new(values, r->values[i].name, number(r->values[i].value));
+    return values;
+}
+
+/* NULL without memory. */
+static json_t *result_json(const mil_model *model, const struct mil_eval_result *r) {
+    return json_pack(
+        "{s:i, s:s, s:s, s:s, s:o, s:o, s:I, s:s, s:s, s:s, s:s, s:o, s:s, s:o, s:o}", "version",
+        RESULT_VERSION, "program", "milora " MILORA_VERSION, "task", r->task, "metric", r->metric,
+        "value", number(r->value), "std_error", number(r->std_error), "n", (json_int_t)r->n,
+        "protocol", r->protocol, "grader", r->grader, "template", r->template_name, "model",
+        model->checkpoint->path, "adapter", adapter_json(model->adapter), "backend",
+        backend_describe(model->backend), "settings", settings_json(r), "values", values_json(r));
+}
+
+static enum mil_status result_root(const mil_model *model, const struct mil_eval_result *r,
+                                   json_t **out, struct mil_error *err) {
+    *out = result_json(model, r);
+    if (*out && json_object_set_new(*out, "data", json_string(r->data)) == 0) return MIL_OK;
+    json_decref(*out);
+    return error_set(err, MIL_NOMEM, "the result does not fit memory, or a path in it is no UTF-8");
+}
+
+enum mil_status mil_eval_write(const mil_model *model, const struct mil_eval_result *result,
+                               const char *path, struct mil_error *err) {
+    json_t *root;
+    TRY(result_root(model, result, &root, err));
+    enum mil_status st = json_write_file(path, root, err);
+    json_decref(root);
+    return st;
+}
+
+enum mil_status mil_eval_json(const mil_model *model, const struct mil_eval_result *result,
+                              char **out, struct mil_error *err) {
+    json_t *root;
+    struct str text = {0};
+    TRY(result_root(model, result, &root, err));
+    json_append(root, 2, &text);
+    json_decref(root);
+    TRY(str_status(&text, err));
+    *out = str_take(&text);
+    return *out ? MIL_OK : error_nomem(err, 0);
+}
+
+void mil_eval_text_free(char **text) {
+    mem_free(*text);
+    *text = NULL;
+}

@@ -87,6 +87,10 @@ struct peft_config {
     bool targets_regex, excluded_regex;
 };
 enum mil_status peft_config_read(const char *path, struct peft_config *out, struct mil_error *err);
+/* Member `key` of root: a string (regex) or a list of strings, absent is empty.  The strings stay
+ * root's; *names is mem_free'd, also after failure. */
+enum mil_status targets_read(const json_t *root, const char *key, const char ***names, size_t *n,
+                             bool *regex, struct mil_error *err);
 void peft_config_release(struct peft_config *c);
 /* Which of the modules of `layers` layers the configuration adapts. */
 enum mil_status peft_config_select(const struct peft_config *c, int64_t layers, bool *selected,

@@ -20,7 +20,11 @@
 
 /* milora.json, as far as loading needs it. */
 struct side_file {
+    json_t *json;                /* owns the strings */
     const struct method *method; /* NULL: there is none */
+    const char **targets;        /* as the user named them */
+    size_t n_targets;
+    bool targets_regex;
     int64_t r, layers, seed;
     double alpha, dropout;
     char fingerprint[HASH_HEX];
@@ -64,6 +68,9 @@ static enum mil_status read_side_fields(const json_t *o, const char *path, struc
     TRY(json_member_f64(o, path, "lora_alpha", true, 1e-9, 1e9, &s->alpha, err));
     TRY(json_member_f64(o, path, "lora_dropout", false, 0, 0.999999, &s->dropout, err));
     TRY(json_member_i64(o, path, "seed", false, INT64_MIN, INT64_MAX, &s->seed, err));
+    bool is_string;
+    TRY(targets_read(o, "target_modules", &s->targets, &s->n_targets, &is_string, err));
+    TRY(json_member_bool(o, path, "target_modules_regex", false, &s->targets_regex, err));
     const json_t *base = json_object_get(o, "base");
     if (!json_is_object(base)) return error_set(err, MIL_INPUT, "%s: 'base' is missing", path);
     TRY(json_member_i64(base, path, "layers", true, 1, MODEL_MAX_LAYERS, &s->layers, err));
@@ -74,13 +81,10 @@ static enum mil_status read_side_fields(const json_t *o, const char *path, struc
 
 static enum mil_status read_side_file(struct loading *l, struct mil_error *err) {
     char path[PATH_CAP];
-    json_t *o = NULL;
     TRY(path_join(path, l->dir, "milora.json", err));
     if (!path_exists(path)) return MIL_OK;
-    TRY(json_read_file(path, &o, err));
-    enum mil_status st = read_side_fields(o, path, &l->side, err);
-    json_decref(o);
-    TRY(st);
+    TRY(json_read_file(path, &l->side.json, err));
+    TRY(read_side_fields(l->side.json, path, &l->side, err));
     int64_t saved = l->side.method->b0_is_zero ? l->side.r : 2 * l->side.r;
     if (l->config.r != saved)
         return error_set(err, MIL_INPUT,
@@ -240,9 +244,9 @@ static enum mil_status new_adapter(struct loading *l, const struct checkpoint *b
                                 .r = s->method ? s->r : c->r,
                                 .alpha = s->method ? s->alpha : c->alpha,
                                 .dropout = s->method ? s->dropout : c->dropout,
-                                .targets = c->targets,
-                                .n_targets = c->n_targets,
-                                .targets_regex = c->targets_regex,
+                                .targets = s->method ? s->targets : c->targets,
+                                .n_targets = s->method ? s->n_targets : c->n_targets,
+                                .targets_regex = s->method ? s->targets_regex : c->targets_regex,
                                 .seed = (uint64_t)s->seed};
     size_t n = 0;
     for (int64_t i = 0; i < l->layers * MODULES; i++) n += l->selected[i];
@@ -337,5 +341,7 @@ enum mil_status adapter_load(const char *dir, const struct checkpoint *base, str
     mem_free(l.selected);
     st_free(&l.file);
     peft_config_release(&l.config);
+    mem_free(l.side.targets);
+    json_decref(l.side.json);
     return st;
 }

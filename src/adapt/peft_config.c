@@ -119,9 +119,8 @@ static enum mil_status check_init(const json_t *root, struct mil_error *err) {
 /* ---- target lists
  * ------------------------------------------------------------------------------ */
 
-/* A string (regex) or a list of strings; absent is empty. */
-static enum mil_status read_targets(const json_t *root, const char *key, const char ***names,
-                                    size_t *n, bool *regex, struct mil_error *err) {
+enum mil_status targets_read(const json_t *root, const char *key, const char ***names, size_t *n,
+                             bool *regex, struct mil_error *err) {
     const json_t *v = json_object_get(root, key);
     *regex = json_is_string(v);
     size_t count = json_is_string(v) ? 1 : json_array_size(v);
@@ -260,8 +259,8 @@ static enum mil_status read_fields(struct peft_config *c, struct mil_error *err)
     TRY(json_member_str(o, where, "base_model_name_or_path", false, &c->base_path, err));
     TRY(check_object(o, "rank_pattern", err));
     TRY(check_object(o, "alpha_pattern", err));
-    TRY(read_targets(o, "target_modules", &c->targets, &c->n_targets, &c->targets_regex, err));
-    TRY(read_targets(o, "exclude_modules", &c->excluded, &c->n_excluded, &c->excluded_regex, err));
+    TRY(targets_read(o, "target_modules", &c->targets, &c->n_targets, &c->targets_regex, err));
+    TRY(targets_read(o, "exclude_modules", &c->excluded, &c->n_excluded, &c->excluded_regex, err));
     if (c->n_targets == 0) return error_set(err, MIL_INPUT, "target_modules is missing or empty");
     return check_layers(o, c, err);
 }

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* output_dir.c - an output directory: may a run start in it, which checkpoints are there, which of
+ * them go.  Only names that a run itself makes are ever removed. */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "train/run.h"
+
+static const char *const own_files[] = {
+    "trainer_log.jsonl",
+    "train_config.yaml",
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "milora.json",
+    "model.safetensors",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "vocab.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "merges.txt",
+    "runs",
+    "trainer_state.json",
+};
+
+/* N of "checkpoint-N", or -1. */
+static int64_t checkpoint_step(const char *name) {
+    static const char prefix[] = "checkpoint-";
+    if (!str_starts(name, prefix)) return -1;
+    const char *digits = name + sizeof prefix - 1;
+    size_t n = strspn(digits, "0123456789");
+    if (n == 0 || n > 15 || digits[n]) return -1;
+    return strtoll(digits, NULL, 10);
+}
+
+/* A log of the surrounding shell, or a hidden file: not part of a run. */
+static bool stranger(const char *name) {
+    return name[0] == '.' || str_ends(name, ".log");
+}
+
+static bool is_own(const char *name) {
+    for (size_t i = 0; i < sizeof own_files / sizeof *own_files; i++)
+        if (!strcmp(name, own_files[i])) return true;
+    return checkpoint_step(name) >= 0;
+}
+
+static enum mil_status remove_entry(const char *dir, const char *name, struct mil_error *err) {
+    char path[PATH_CAP];
+    TRY(path_join(path, dir, name, err));
+    if (unlink(path) == 0 || errno == ENOENT) return MIL_OK;
+    if (path_is_dir(path)) return dir_remove(path, err);
+    return error_errno(err, errno, "%s", path);
+}
+
+enum mil_status output_check(const char *dir, bool overwrite, struct mil_error *err) {
+    char **names;
+    size_t n;
+    enum mil_status st = MIL_OK;
+    if (overwrite || !path_exists(dir)) return MIL_OK;
+    TRY(dir_list(dir, &names, &n, err));
+    for (size_t i = 0; i < n && st == MIL_OK; i++)
+        if (!stranger(names[i]))
+            st = error_set(err, MIL_ACCESS,
+                           "%s: output_dir is not empty (it holds %s); go on with it by --resume "
+                           "last, replace it by overwrite_output_dir=true, or choose another",
+                           dir, names[i]);
+    dir_list_free(names, n);
+    return st;
+}
+
+enum mil_status output_prepare(const char *dir, struct mil_error *err) {
+    char **names;
+    size_t n;
+    enum mil_status st = MIL_OK;
+    TRY(dir_make(dir, err));
+    if (access(dir, W_OK | X_OK) != 0) return error_errno(err, errno, "%s", dir);
+    TRY(dir_list(dir, &names, &n, err));
+    for (size_t i = 0; i < n && st == MIL_OK; i++)
+        if (is_own(names[i])) st = remove_entry(dir, names[i], err);
+    dir_list_free(names, n);
+    return st;
+}
+
+void output_sweep(const char *dir) {
+    char **names;
+    size_t n;
+    if (dir_list(dir, &names, &n, NULL) != MIL_OK) return;
+    for (size_t i = 0; i < n; i++) {
+        if (!str_starts(names[i], "tmp-checkpoint-")) continue;
+        /* tmp-checkpoint-<step>-<pid>[-<attempt>]: another living run's is left alone. */
+        const char *pid = strchr(names[i] + strlen("tmp-checkpoint-"), '-');
+        long process = pid ? strtol(pid + 1, NULL, 10) : 0;
+        if (process > 0 && process != (long)getpid() &&
+            (kill((pid_t)process, 0) == 0 || errno != ESRCH))
+            continue;
+        remove_entry(dir, names[i], NULL);
+    }
+    dir_list_free(names, n);
+}
+
+enum mil_status output_last_checkpoint(const char *dir, char path[PATH_CAP],
+                                       struct mil_error *err) {
+    char **names;
+    size_t n;
+    int64_t best = -1;
+    char name[64];
+    if (!path_is_dir(dir))
+        return error_set(err, MIL_ACCESS, "%s: there is no such directory to resume from", dir);
+    TRY(dir_list(dir, &names, &n, err));
+    for (size_t i = 0; i < n; i++)
+        if (checkpoint_step(names[i]) > best) best = checkpoint_step(names[i]);
+    dir_list_free(names, n);
+    if (best < 0)
+        return error_set(err, MIL_ACCESS,
+                         "%s: there is no checkpoint-N to resume from; start without --resume",
+                         dir);
+    snprintf(name, sizeof name, "checkpoint-%" PRId64, best);
+    return path_join(path, dir, name, err);
+}
+
+static int by_step(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+enum mil_status output_rotate(const char *dir, int64_t keep, int64_t written,
+                              struct mil_error *err) {
+    char **names;
+    size_t n, found = 0;
+    enum mil_status st = MIL_OK;
+    if (keep <= 0) return MIL_OK;
+    TRY(dir_list(dir, &names, &n, err));
+    int64_t *steps = mem_alloc(MEM_OTHER, n, sizeof *steps);
+    if (!steps) st = error_nomem(err, n * sizeof *steps);
+    for (size_t i = 0; i < n && st == MIL_OK; i++)
+        if (checkpoint_step(names[i]) >= 0) steps[found++] = checkpoint_step(names[i]);
+    dir_list_free(names, n);
+    if (st == MIL_OK) qsort(steps, found, sizeof *steps, by_step);
+    size_t excess = found > (size_t)keep ? found - (size_t)keep : 0;
+    for (size_t i = 0; i < found && excess > 0 && st == MIL_OK; i++) {
+        char name[64];
+        if (steps[i] == written) continue;
+        snprintf(name, sizeof name, "checkpoint-%" PRId64, steps[i]);
+        st = remove_entry(dir, name, err);
+        excess--;
+    }
+    mem_free(steps);
+    return st;
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* setup.c - builds a run: session, plan, model, adapter (by its method, or from a checkpoint),
+ * optimiser, loader, buffers, logs.  The order follows cost: what a wrong configuration would
+ * stumble over comes before weights are read and factorised, and the output directory is touched
+ * only after that. */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/mem.h"
+#include "core/threads.h"
+#include "train/plan.h"
+#include "train/run.h"
+
+static enum mil_status copy_config(struct config *to, const struct config *from,
+                                   struct mil_error *err) {
+    size_t n;
+    const struct config_key *keys = config_keys(&n);
+    TRY(config_init(to, err));
+    for (size_t i = 0; i < n; i++)
+        TRY(config_set(to, keys[i].name, json_object_get(from->values, keys[i].name), "", MIL_USAGE,
+                       err));
+    return MIL_OK;
+}
+
+/* Two names of one directory. */
+static bool same_place(const char *a, const char *b) {
+    char real_a[PATH_MAX], real_b[PATH_MAX];
+    return realpath(a, real_a) && realpath(b, real_b) && !strcmp(real_a, real_b);
+}
+
+static enum mil_status find_resume(struct run *r, const char *resume, struct mil_error *err) {
+    const char *from = resume && *resume ? resume : r->config.resume_from_checkpoint;
+    if (!from) return output_check(r->config.output_dir, r->config.overwrite_output_dir, err);
+    if (!strcmp(from, "last"))
+        return output_last_checkpoint(r->config.output_dir, r->resume_path, err);
+    if (strlen(from) >= PATH_CAP || !path_is_dir(from))
+        return error_set(err, MIL_ACCESS, "%.300s: no checkpoint directory to resume from", from);
+    memcpy(r->resume_path, from, strlen(from) + 1);
+    return MIL_OK;
+}
+
+/* ---- model and adapter
+ * ------------------------------------------------------------------------- */
+
+static void tell_init(void *ctx, const struct adapter_init_event *e) {
+    struct run *r = ctx;
+    char name[160];
+    if (!r->on.on_init) return;
+    snprintf(name, sizeof name, "model.layers.%d.%s", (int)e->delta->layer,
+             module_path(e->delta->module));
+    struct mil_init_row row = {.index = e->index,
+                               .total = e->total,
+                               .module = name,
+                               .rows = e->delta->m,
+                               .cols = e->delta->n,
+                               .rank = e->delta->r,
+                               .seconds = e->seconds,
+                               .residual = e->init->residual,
+                               .sigma_first = e->init->sigma_first,
+                               .sigma_last = e->init->sigma_last,
+                               .sigma_max = e->init->sigma_max,
+                               .served_by = e->init->served_by};
+    r->on.on_init(r->on.ctx, &row);
+}
+
+static enum mil_status open_adapter(struct run *r, struct mil_error *err) {
+    struct adapter_options o;
+    if (r->resume_path[0]) {
+        TRY(adapter_load(r->resume_path, r->session.base, &r->adapter, err));
+    } else {
+        session_adapter_options(&r->session, &o);
+        TRY(adapter_init(r->session.base, &o, tell_init, r, &r->adapter, err));
+    }
+    TRY(adapter_attach(r->adapter, r->model, true, &r->runtime, err));
+    r->trainable = adapter_trainable(r->runtime);
+    return MIL_OK;
+}
+
+static enum mil_status open_model(struct run *r, struct mil_error *err) {
+    const struct session *s = &r->session;
+    if (r->config.from_scratch)
+        TRY(model_new_fresh(&s->base->config, r->backend, s->longest, (uint64_t)r->config.seed,
+                            &r->model, err));
+    else
+        TRY(model_new(s->base, r->backend, s->longest, &r->model, err));
+    if (s->method->adapter) return open_adapter(r, err);
+    TRY(full_new(r->model, &r->full, err));
+    r->trainable = full_trainable(r->full);
+    return MIL_OK;
+}
+
+/* ---- the rest
+ * ---------------------------------------------------------------------------------- */
+
+static enum mil_status choose_memory(struct run *r, struct mil_error *err) {
+    struct memory_plan plan;
+    enum mil_status st = plan_choose(&r->session, r->backend, &plan, err);
+    const char *line = str_c(&plan.choices);
+    for (const char *end; st == MIL_OK && (end = strchr(line, '\n')); line = end + 1)
+        log_info("%.*s", (int)(end - line), line);
+    memory_plan_release(&plan);
+    return st;
+}
+
+static enum mil_status open_buffers(struct run *r, struct mil_error *err) {
+    struct session *s = &r->session;
+    const struct config *c = &r->config;
+    struct step_options o = {s->max_tokens, s->max_tokens, s->head_chunk, s->recompute};
+    uint64_t data_seed = (uint64_t)(c->data_seed >= 0 ? c->data_seed : c->seed);
+    TRY(optimizer_init(&r->optimizer, r->trainable, r->backend, err));
+    if (r->resume_path[0]) TRY(state_load(r, err));
+    TRY(loader_init(&r->loader, &s->data, s->per_step, c->shuffle, data_seed, err));
+    TRY(micro_batch_init(&r->micro, s->max_tokens, s->max_tokens, err));
+    return step_new(r->model, &o, &r->step, err);
+}
+
+static enum mil_status open_output(struct run *r, struct mil_error *err) {
+    char path[PATH_CAP];
+    struct str text = {0};
+    const char *dir = r->config.output_dir;
+    json_t *limit = json_integer(r->session.tokens_per_micro_batch);
+    enum mil_status st =
+        config_set(&r->config, "tokens_per_micro_batch", limit, "", MIL_USAGE, err);
+    json_decref(limit);
+    TRY(st);
+    TRY(path_join(path, dir, "train_config.yaml", err));
+    st = config_write(&r->config, &text, err);
+    if (st == MIL_OK) st = file_write(path, str_c(&text), text.len, err);
+    str_release(&text);
+    TRY(st);
+    return train_log_open(&r->log, &r->config, r->progress.step, err);
+}
+
+enum mil_status run_open(struct run *r, const struct config *config, const char *resume,
+                         const struct mil_train_callbacks *on, struct mil_error *err) {
+    memset(r, 0, sizeof *r);
+    if (on) r->on = *on;
+    TRY(copy_config(&r->config, config, err));
+    TRY(config_check(&r->config, err));
+    const struct config *c = &r->config;
+    if (same_place(c->output_dir, c->model_name_or_path))
+        return error_set(err, MIL_USAGE, "output_dir and model_name_or_path are the same: %s",
+                         c->output_dir);
+    TRY(find_resume(r, resume, err));
+    if (c->threads > 0) threads_set((int)c->threads);
+    enum dtype compute = !strcmp(c->compute_dtype, "f32") ? DT_F32 : DT_BF16;
+    TRY(backend_open("cpu", compute, &r->backend, err));
+    TRY(session_open(&r->session, c, SESSION_ALL, err));
+    TRY(session_base_hash(&r->session, r->base_hash, err));
+    TRY(session_data_hash(&r->session.data, r->data_hash, err));
+    if (r->resume_path[0])
+        TRY(state_check(r, err));
+    else
+        TRY(output_prepare(c->output_dir, err));
+    TRY(choose_memory(r, err));
+    TRY(open_model(r, err));
+    TRY(open_buffers(r, err));
+    TRY(dir_make(c->output_dir, err));
+    output_sweep(c->output_dir);
+    return open_output(r, err);
+}
+
+void run_release(struct run *r) {
+    train_log_release(&r->log);
+    step_free(&r->step);
+    micro_batch_release(&r->micro);
+    loader_release(&r->loader);
+    optimizer_release(&r->optimizer);
+    adapter_detach(&r->runtime);
+    adapter_free(&r->adapter);
+    full_free(&r->full);
+    model_free(&r->model);
+    session_release(&r->session);
+    backend_free(&r->backend);
+    config_release(&r->config);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state_tensors.c - what optimizer.safetensors holds, as one numbered list for writer and reader:
+ *     per param:            <param>.exp_avg, <param>.exp_avg_sq
+ *     adapter, per module:  <module>.A0, .B0 (not for plain LoRA), .delta_A, .delta_B
+ *     full, per param:      <param>.master
+ * All f32.  The factors are here because the adapter file keeps A0 + dA in one rounding, from which
+ * neither can be had back exactly. */
+#include <stdio.h>
+
+#include "train/run.h"
+
+enum { FACTORS = 4 };
+
+size_t state_tensor_count(const struct run *r) {
+    size_t moments = 2 * r->trainable->n;
+    if (!r->adapter) return moments + r->trainable->n;
+    return moments + FACTORS * r->adapter->n;
+}
+
+static void moment(const struct run *r, size_t i, struct state_tensor *out) {
+    const struct param *p = &r->trainable->params[i / 2];
+    out->device = i % 2 ? r->optimizer.v[i / 2] : r->optimizer.m[i / 2];
+    out->rows = p->value.rows;
+    out->cols = p->value.cols;
+    snprintf(out->name, sizeof out->name, "%s.%s", p->name, i % 2 ? "exp_avg_sq" : "exp_avg");
+}
+
+static void factor(const struct run *r, size_t i, struct state_tensor *out) {
+    static const char *const suffix[FACTORS] = {"A0", "B0", "delta_A", "delta_B"};
+    const struct delta *d = &r->adapter->deltas[i / FACTORS];
+    float *const data[FACTORS] = {d->a0, d->b0, d->da, d->db};
+    bool is_a = i % 2 == 0; /* A0 and delta_A: [r, n]; the others [m, r] */
+    out->host = data[i % FACTORS];
+    out->rows = !out->host ? 0 : is_a ? d->r : d->m;
+    out->cols = !out->host ? 0 : is_a ? d->n : d->r;
+    snprintf(out->name, sizeof out->name, "model.layers.%d.%s.%s", (int)d->layer,
+             module_path(d->module), suffix[i % FACTORS]);
+}
+
+void state_tensor_at(const struct run *r, size_t i, struct state_tensor *out) {
+    size_t moments = 2 * r->trainable->n;
+    *out = (struct state_tensor){0};
+    if (i < moments) {
+        moment(r, i, out);
+        return;
+    }
+    if (r->adapter) {
+        factor(r, i - moments, out);
+        return;
+    }
+    const struct param *p = &r->trainable->params[i - moments];
+    out->device = p->value;
+    out->rows = p->value.rows;
+    out->cols = p->value.cols;
+    snprintf(out->name, sizeof out->name, "%s.master", p->name);
+}

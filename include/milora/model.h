@@ -46,6 +46,9 @@ const char *mil_model_backend(const mil_model *model);
 /* Logits of n tokens of one sequence: f32 [n, vocab], row-major, into out. */
 enum mil_status mil_logits(mil_model *model, const int32_t *ids, size_t n, float *out,
                            struct mil_error *err);
+/* The same into a NumPy file, float32 [n, vocab]. */
+enum mil_status mil_logits_save(mil_model *model, const int32_t *ids, size_t n, const char *path,
+                                struct mil_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_recipes.c - `recipes`: the configurations of recipes/ that the build put into the program
+ * (cmake/recipes.cmake makes the table). */
+#include <jansson.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "recipes.h"
+#include "verbs.h"
+
+struct recipes_args {
+    const char *action, *name, *file;
+    bool json, force;
+};
+
+static const char *const *choices_actions(void) {
+    static const char *const names[] = {"list", "cp", "show", NULL};
+    return names;
+}
+
+/* The first comment line of a recipe says what it is. */
+static void summary_of(const struct recipe *r, char out[200]) {
+    out[0] = '\0';
+    for (const char *s = r->text; *s == '#'; s += strcspn(s, "\n"), s += *s == '\n') {
+        const char *line = s + strspn(s, "# ");
+        int n = (int)strcspn(line, "\n");
+        if (n == 0 || strncmp(line, "SPDX", 4) == 0) continue;
+        snprintf(out, 200, "%.*s", n, line);
+        return;
+    }
+}
+
+static enum mil_status list(bool json, struct mil_error *err) {
+    json_t *root = json ? json_array() : NULL;
+    for (const struct recipe *r = recipes; r->name; r++) {
+        char summary[200];
+        summary_of(r, summary);
+        if (json)
+            json_array_append_new(root, json_pack("{ss ss}", "name", r->name, "summary", summary));
+        else
+            printf("%-24s %s\n", r->name, summary);
+    }
+    return json ? cli_print_json(root, err) : MIL_OK;
+}
+
+static enum mil_status find(const char *name, const struct recipe **out, struct mil_error *err) {
+    const char *names[256];
+    size_t n = 0;
+    for (const struct recipe *r = recipes; r->name && n < 256; r++) {
+        names[n++] = r->name;
+        if (strcmp(r->name, name) != 0) continue;
+        *out = r;
+        return MIL_OK;
+    }
+    const char *near = mil_nearest(name, names, n);
+    if (near) return cli_usage(err, "no recipe '%s'; did you mean '%s'?", name, near);
+    return cli_usage(err, "no recipe '%s'; 'milora recipes' lists them", name);
+}
+
+static enum mil_status copy(const struct recipes_args *args, const struct recipe *r,
+                            struct mil_error *err) {
+    if (!args->file) return cli_usage(err, "FILE is missing: milora recipes cp %s FILE", r->name);
+    if (!args->force && access(args->file, F_OK) == 0)
+        return cli_fail(err, MIL_ACCESS, "%s: exists already; --force replaces it", args->file);
+    return mil_file_write(args->file, r->text, r->bytes, err);
+}
+
+static enum mil_status run_recipes(const void *p, struct mil_error *err) {
+    const struct recipes_args *args = p;
+    if (!args->action || strcmp(args->action, "list") == 0) return list(args->json, err);
+    if (!args->name) return cli_usage(err, "NAME is missing: milora recipes %s NAME", args->action);
+    const struct recipe *r = NULL;
+    enum mil_status st = find(args->name, &r, err);
+    if (st != MIL_OK) return st;
+    if (strcmp(args->action, "cp") == 0) return copy(args, r, err);
+    fwrite(r->text, 1, r->bytes, stdout);
+    return MIL_OK;
+}
+
+static const struct option recipes_positionals[] = {
+    {.name = "ACTION",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct recipes_args, action),
+     .help = "what to do; nothing: list",
+     .choices = choices_actions},
+    {.name = "NAME",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct recipes_args, name),
+     .help = "a recipe's name"},
+    {.name = "FILE",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct recipes_args, file),
+     .help = "where cp writes it",
+     .files = FILES_ANY},
+    OPTION_END,
+};
+static const struct option recipes_options[] = {
+    OPTION_JSON(recipes_args),
+    {.name = "force",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct recipes_args, force),
+     .help = "cp: replace an existing file"},
+    OPTION_END,
+};
+const struct verb verb_recipes = {
+    .name = "recipes",
+    .summary = "the built-in training configurations: list, show one, copy one to a file",
+    .example = "milora recipes\nmilora recipes cp alpaca my.yaml",
+    .positionals = recipes_positionals,
+    .options = recipes_options,
+    .bytes = sizeof(struct recipes_args),
+    .run = run_recipes,
+};

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c - finds the verb, runs it, prints its error as one line, and exits.
+ *
+ * The exit code is the status's (0 success, 1 a run that failed, 2 wrong usage or bad input). What
+ * was written to standard output is checked at the end: a full disk or a closed pipe is exit 1 with
+ * a line, never a silent success and never death by SIGPIPE. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static int report(const char *verb, enum mil_status status, const struct mil_error *err) {
+    screen_clear();
+    fflush(stdout);
+    if (verb)
+        fprintf(stderr, "milora %s: %s\n", verb, err->message);
+    else
+        fprintf(stderr, "milora: %s\n", err->message);
+    return mil_status_exit_code(status);
+}
+
+static int finish(const char *verb, enum mil_status status, struct mil_error *err) {
+    if (status == MIL_OK) status = cli_flush(err);
+    if (status != MIL_OK) return report(verb, status, err);
+    screen_clear();
+    /* What the system held back until now (a network disk) shows when it closes. */
+    if (fclose(stdout) == 0) return 0;
+    cli_fail(err, MIL_IO, "standard output: %s", "could not be written to its end");
+    return report(verb, MIL_IO, err);
+}
+
+static int run(const struct verb *verb, int argc, char **argv) {
+    static union {
+        max_align_t align;
+        char bytes[VERB_BYTES];
+    } args;
+    struct mil_error err = {0};
+    enum mil_status st = cli_parse(verb, argc, argv, args.bytes, &err);
+    if (st == MIL_OK && common.help) {
+        help_verb(stdout, verb);
+        return finish(verb->name, MIL_OK, &err);
+    }
+    if (st == MIL_OK) st = mil_init((int)common.threads, &err);
+    mil_set_notice(screen_notice, NULL);
+    if (st == MIL_OK) st = verb->run(args.bytes, &err);
+    return finish(verb->name, st, &err);
+}
+
+int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_IGN);
+    screen_init();
+    struct mil_error err = {0};
+    if (argc < 2) {
+        help_overview(stderr);
+        return 2;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        help_overview(stdout);
+        return finish(NULL, MIL_OK, &err);
+    }
+    if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
+        printf("milora %s\n", mil_version());
+        return finish(NULL, MIL_OK, &err);
+    }
+    const struct verb *verb = verb_find(name);
+    if (verb) return run(verb, argc - 2, argv + 2);
+    const char *near = verb_nearest(name);
+    if (near)
+        cli_usage(&err, "unknown verb '%s'; did you mean '%s'?", name, near);
+    else
+        cli_usage(&err, "unknown verb '%s'; 'milora --help' lists them", name);
+    return report(NULL, MIL_USAGE, &err);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* adapter.h - adapters as files: made from a model, merged into it, exported for others.
+ *
+ * An ADAPTER is a directory in PEFT's LoRA format with milora.json beside it
+ * (docs/formats/adapter.md). Whatever is written appears whole or not at all, and an output that
+ * exists already is refused (MIL_ACCESS).  Option structs may be zeroed: a zero or NULL is the
+ * default that its comment names. */
+#ifndef MILORA_ADAPTER_H
+#define MILORA_ADAPTER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "milora/train.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- methods ----------------------------------------------------------------------------------
+ */
+
+struct mil_method_info {
+    const char *name, *summary, *reference;
+    int adapter; /* 0: full fine-tuning, there is nothing to initialise */
+};
+/* Row i of the table of methods into *out; 0 past its end. */
+int mil_method(size_t i, struct mil_method_info *out);
+/* Their names, NULL-terminated; static storage. */
+const char *const *mil_method_names(void);
+
+/* ---- an adapter at step 0 ---------------------------------------------------------------------
+ */
+
+struct mil_adapter_options {
+    const char *model, *out;    /* MODEL, and the directory to make */
+    const char *method;         /* NULL: "milora" */
+    int64_t rank;               /* 0: 32 */
+    double alpha;               /* 0: the method's default (rank; LoRA: 2 rank) */
+    double dropout;             /* recorded in the adapter's configuration */
+    const char *const *targets; /* module names; NULL: q_proj, k_proj, v_proj, up_proj, down_proj */
+    size_t n_targets;
+    uint64_t seed;
+    const char
+        *svd_cache; /* NULL, or a directory that keeps finished initialisations: one of the
+                       same base, method, rank, alpha, targets and seed is taken from there */
+};
+/* fn is called after each module (struct mil_init_row: milora/train.h). */
+typedef void (*mil_init_fn)(void *ctx, const struct mil_init_row *row);
+struct mil_adapter_result {
+    size_t modules;
+    int64_t rank;
+    double alpha;
+    int64_t trainable, parameters; /* elements: of the adapter, and of the base model */
+    uint64_t bytes;                /* of adapter_model.safetensors */
+    double seconds, largest_residual;
+    int cached; /* taken from svd_cache: fn was called with the recorded rows */
+};
+enum mil_status mil_adapter_init(const struct mil_adapter_options *options, mil_init_fn fn,
+                                 void *ctx, struct mil_adapter_result *result,
+                                 struct mil_error *err);
+
+/* ---- merging ----------------------------------------------------------------------------------
+ */
+
+struct mil_merge_options {
+    const char *model, *adapter, *out;
+    const char *dtype; /* NULL: as the base is stored (quantised: bf16); "bf16", "f16", "f32" */
+    const char *probe_text; /* NULL: a built-in English text */
+    int no_probe;           /* 1: skip the comparison */
+};
+struct mil_merge_result {
+    const char *dtype; /* of the written weights */
+    double seconds;
+    size_t probe_tokens;   /* 0: not probed */
+    double largest_change; /* max |logit(base + adapter) - logit(merged)| on the probe, in f32 */
+    double largest_logit;  /* max |logit| there, to compare with */
+    size_t argmax_changed; /* positions whose most likely token differs */
+};
+/* HF directory with W + s (dB A + B0 dA): summed in f32 or better, rounded once. */
+enum mil_status mil_merge(const struct mil_merge_options *options, struct mil_merge_result *result,
+                          struct mil_error *err);
+
+/* ---- exporting --------------------------------------------------------------------------------
+ */
+
+struct mil_export_options {
+    const char *adapter, *out;
+    const char *format; /* "peft", "residual", "gguf" */
+    const char *model;  /* NULL: the base that the adapter names, where the format needs one */
+    const char *dtype;  /* residual: type of the weights; gguf: of the factors; NULL: f32 */
+};
+enum mil_status mil_export(const struct mil_export_options *options, struct mil_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -108,16 +108,19 @@ enum mil_status adapter_plan(const struct model_config *c, const struct adapter_
 /* W += s (dB A + B0 dA) for row-major f32 w [m, n]; the sum in f64, rounded once to f32.
  * MIL_NOMEM. */
 enum mil_status delta_add_to(const struct delta *d, float *w, struct mil_error *err);
-/* Merged HF directory: weights W + delta rounded once to `dtype` (DT_F32: none), sharded as the
- * input, other files of the model carried over.  out must not exist or be empty. */
+/* Merged HF directory: weights W + delta rounded once to `dtype` (DT_F32, DT_F16, DT_BF16; DTYPES:
+ * each as it is stored, blocks of a GGUF as F16), sharded as the input, other files of the model
+ * carried over.  Whole or absent; out must not exist or be an empty directory (MIL_ACCESS).
+ * Memory: one weight.  A merged value outside F16's range is MIL_NUMERIC. */
 enum mil_status adapter_merge(const struct checkpoint *base, const struct adapter *a,
                               const char *out, enum dtype dtype, struct mil_error *err);
 
 enum export_format { EXPORT_PEFT, EXPORT_RESIDUAL, EXPORT_GGUF };
-/* peft: the directory format without milora.json's needs (same as saved, self-contained); residual:
- * OUT/ is the model with W - s B0 A0 (f32 or the base's type as asked), OUT/adapter the rank-r LoRA
- * (A, B), the paper's layout; needs base.  gguf: a LoRA GGUF for llama.cpp (scaling folded as it
- * expects, q and k rows permuted for its llama architecture); needs base's configuration. */
+/* peft: the directory of adapter_save without milora.json; base may be NULL.  residual: OUT/ is the
+ * model with W - s B0 A0 (dtype as in adapter_merge), OUT/adapter the rank-r LoRA (A, B), the
+ * paper's layout; needs base; what 16 bits lose of B0 A0 is logged.  gguf: a LoRA GGUF file for
+ * llama.cpp (scaling folded as it expects, q and k rows permuted for its llama architecture); needs
+ * base's configuration.  Whole or absent, as adapter_merge. */
 enum mil_status adapter_export(const struct adapter *a, const struct checkpoint *base,
                                enum export_format format, enum dtype dtype, const char *out,
                                struct mil_error *err);

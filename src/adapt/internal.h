@@ -75,6 +75,10 @@ void delta_saved_b(const struct delta *d, float *b);
 enum mil_status peft_write(const struct adapter *a, const char *dir, bool residual,
                            const char *base_path, struct mil_error *err);
 
+/* README.md, the model card.  side_file: milora.json lies beside it. */
+enum mil_status card_write(const struct adapter *a, const char *dir, bool side_file,
+                           struct mil_error *err);
+
 /* What an adapter_config.json says.  json owns the strings. */
 struct peft_config {
     json_t *json;
@@ -109,14 +113,17 @@ enum mil_status low_rank_add(float *w, int64_t m, int64_t n, int64_t k, double s
 /* ---- model directories (model_dir.c)
  * --------------------------------------------------------------------- */
 
-/* Change w, the f32 [m, n] weight of d, in place; `rounded` says to what type it will be stored. */
-typedef enum mil_status (*weight_edit)(const struct delta *d, float *w, enum dtype stored,
-                                       struct mil_error *err);
-/* Write base with `edit` applied to the adapted weights as a Hugging Face directory: every float
- * weight as `dtype` (DTYPES: as stored; block types become F16), shards, configuration and
- * tokenizer files carried over.  dir exists and is empty. */
+/* Change w, the f32 [m, n] weight of d, in place; it will be stored as `stored`. */
+struct weight_edit {
+    enum mil_status (*apply)(void *ctx, const struct delta *d, float *w, enum dtype stored,
+                             struct mil_error *err);
+    void *ctx;
+};
+/* Write base with the adapted weights edited as a Hugging Face directory: every float weight as
+ * `dtype` (DTYPES: as stored, block types as F16), shards, configuration and tokenizer files
+ * carried over.  dir exists and is empty. */
 enum mil_status model_dir_write(const struct checkpoint *base, const struct adapter *a,
-                                weight_edit edit, enum dtype dtype, const char *dir,
+                                const struct weight_edit *edit, enum dtype dtype, const char *dir,
                                 struct mil_error *err);
 /* The shape of every delta is that of base's module (MIL_MISMATCH). */
 enum mil_status adapter_check_base(const struct adapter *a, const struct model_config *c,

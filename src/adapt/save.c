@@ -56,7 +56,8 @@ static enum mil_status write_side_file(const struct adapter *a, const char *dir,
 /* ---- README.md
  * --------------------------------------------------------------------------------- */
 
-static enum mil_status write_card(const struct adapter *a, const char *dir, struct mil_error *err) {
+enum mil_status card_write(const struct adapter *a, const char *dir, bool side_file,
+                           struct mil_error *err) {
     const char *method = a->method ? a->method->name : "lora";
     char path[PATH_CAP];
     struct str s = {0};
@@ -71,9 +72,9 @@ static enum mil_status write_card(const struct adapter *a, const char *dir, stru
         str_addf(&s,
                  "Use it on the untouched base model, as any PEFT LoRA. Its rank on disk is %lld,\n"
                  "twice the trained rank: `A' = [A ; dA]`, `B' = [dB , B0]` express the change\n"
-                 "`B A - B0 A0` of the trained factors exactly. `milora.json` says which rows and\n"
-                 "columns are which.\n",
-                 (long long)(2 * a->options.r));
+                 "`B A - B0 A0` of the trained factors exactly.%s\n",
+                 (long long)(2 * a->options.r),
+                 side_file ? " `milora.json` says which rows and columns are which." : "");
     enum mil_status st = str_status(&s, err);
     if (st == MIL_OK) st = file_write(path, s.data, s.len, err);
     str_release(&s);
@@ -83,7 +84,7 @@ static enum mil_status write_card(const struct adapter *a, const char *dir, stru
 enum mil_status adapter_save(const struct adapter *a, const char *dir, struct mil_error *err) {
     TRY(peft_write(a, dir, false, a->base_path, err));
     if (a->method) TRY(write_side_file(a, dir, err));
-    return write_card(a, dir, err);
+    return card_write(a, dir, a->method != NULL, err);
 }
 
 /* ---- raw state

@@ -77,6 +77,23 @@ enum mil_status stage_open(struct stage *s, const char *path, bool replace, stru
     return st;
 }
 
+static int sync_tree(int fd);
+
+/* fsync one entry of the directory open as fd.  0, or an errno. */
+static int sync_entry(int fd, const char *name) {
+    struct stat s;
+    int child = openat(fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), e = 0;
+    if (child < 0) return errno == ELOOP ? 0 : errno; /* a symbolic link has no data of its own */
+    if (fstat(child, &s) != 0)
+        e = errno;
+    else if (S_ISDIR(s.st_mode))
+        return sync_tree(child);
+    else
+        e = sync_fd(child);
+    close(child);
+    return e;
+}
+
 /* fsync the directory open as fd (which this closes) and everything below it.  0, or an errno.
  * The children come first: a directory entry is durable once the directory is. */
 static int sync_tree(int fd) {
@@ -89,19 +106,9 @@ static int sync_tree(int fd) {
     struct dirent *entry;
     while (dir && !e && (errno = 0, (entry = readdir(dir)))) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
-        int child = openat(fd, entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        struct stat s;
-        if (child < 0 && errno == ELOOP) continue; /* a symbolic link has no data of its own */
-        if (child < 0 || fstat(child, &s) != 0) {
-            e = errno;
-            if (child >= 0) close(child);
-        } else if (S_ISDIR(s.st_mode)) {
-            e = sync_tree(child);
-        } else {
-            e = sync_fd(child);
-            close(child);
-        }
+        e = sync_entry(fd, entry->d_name);
     }
+    if (dir && !e) e = errno; /* of readdir */
     if (dir) closedir(dir);
     if (!e) e = sync_fd(fd);
     close(fd);

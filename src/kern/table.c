@@ -10,12 +10,14 @@
 
 static void fill_f32(struct kern *k, enum isa level) {
     kern_ref_fill_f32(k);
-    (void)level;
+    if (level >= ISA_AVX2) kern_avx2_fill_f32(k);
+    if (level >= ISA_AVX512) kern_avx512_fill_f32(k);
 }
 
 static void fill_bf16(struct kern *k, enum isa level) {
     kern_ref_fill_bf16(k);
-    (void)level;
+    if (level >= ISA_AVX2) kern_avx2_fill_bf16(k);
+    if (level >= ISA_AVX512) kern_avx512_fill_bf16(k);
 }
 
 void kern_table_init(struct kern *k, enum dtype act, enum isa level) {

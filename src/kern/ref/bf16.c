@@ -11,4 +11,5 @@ static inline act act_store(real x) {
     return bf16_from_f32(x);
 }
 #define KERN_REF_FILL kern_ref_fill_bf16
+#define KERN_REF_MAP kern_ref_map_bf16
 #include "kern/ref/table_tmpl.h"

@@ -19,4 +19,5 @@ static inline act act_store(real x) {
     return x;
 }
 #define KERN_REF_FILL kern_ref_fill_f64
+#define KERN_REF_MAP kern_ref_map_f64
 #include "kern/ref/table_tmpl.h"

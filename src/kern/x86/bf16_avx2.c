@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bf16_avx2.c - the vector bodies of this folder for activations in bf16, instruction set avx2. */
+#include "kern/x86/act_bf16.h"
+
+#define KERN_FILL kern_avx2_fill_bf16
+#define KERN_ISA ISA_AVX2
+#include "kern/x86/table_tmpl.h"

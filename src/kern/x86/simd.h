@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* simd.h - vectors of VL f32 in the width of the file's instruction set, so that one body serves
+ * AVX2 (8 lanes) and AVX-512 (16).  + - * / work on vf as the compilers define them; the rest is
+ * below.  Loads and stores need no alignment; the _n forms touch the first n lanes of memory only,
+ * and load zeros beyond. */
+#ifndef MIL_KERN_X86_SIMD_H
+#define MIL_KERN_X86_SIMD_H
+
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "core/dtype.h"
+
+#if defined(__AVX512F__)
+
+enum { VL = 16 };
+typedef __m512 vf;
+typedef __m512i vi;
+
+static inline vf vf_set(float x) {
+    return _mm512_set1_ps(x);
+}
+static inline vf vf_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+static inline void vf_store(float *p, vf x) {
+    _mm512_storeu_ps(p, x);
+}
+static inline vf vf_fma(vf a, vf b, vf c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+/* The second operand where either is NaN. */
+static inline vf vf_max(vf a, vf b) {
+    return _mm512_max_ps(a, b);
+}
+static inline vf vf_min(vf a, vf b) {
+    return _mm512_min_ps(a, b);
+}
+static inline vf vf_sqrt(vf a) {
+    return _mm512_sqrt_ps(a);
+}
+static inline vf vf_round(vf a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* x 2^n, n integral: overflow and gradual underflow as the numbers demand. */
+static inline vf vf_ldexp(vf x, vf n) {
+    return _mm512_scalef_ps(x, n);
+}
+static inline vi vi_set(int32_t x) {
+    return _mm512_set1_epi32(x);
+}
+static inline vi vi_add(vi a, vi b) {
+    return _mm512_add_epi32(a, b);
+}
+static inline vi vi_iota(void) {
+    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+/* first <= index <= last ? x : other, by lane. */
+static inline vf vf_keep_between(vf x, vf other, vi index, vi first, vi last) {
+    __mmask16 m = _mm512_cmple_epi32_mask(first, index) & _mm512_cmple_epi32_mask(index, last);
+    return _mm512_mask_blend_ps(m, other, x);
+}
+/* x, but +0 in the lanes where f is 0. */
+static inline vf vf_zero_where_zero(vf x, vf f) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(f, vf_set(0), _CMP_NEQ_UQ), x);
+}
+static inline vf vf_from_bf16(const bf16 *p) {
+    __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+/* Round to nearest even, NaN stays a quiet NaN.  The processor's own conversion would flush
+ * subnormal numbers. */
+static inline void vf_to_bf16(bf16 *p, vf x) {
+    __m512i u = _mm512_castps_si512(x), top = _mm512_srli_epi32(u, 16);
+    __m512i odd = _mm512_and_si512(top, _mm512_set1_epi32(1));
+    __m512i up = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    __m512i r = _mm512_mask_or_epi32(_mm512_srli_epi32(up, 16), nan, top, _mm512_set1_epi32(0x40));
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(r));
+}
+static inline vf vf_from_f16(const f16 *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+static inline void vf_to_f16(f16 *p, vf x) {
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+#elif defined(__AVX2__)
+
+enum { VL = 8 };
+typedef __m256 vf;
+typedef __m256i vi;
+
+static inline vf vf_set(float x) {
+    return _mm256_set1_ps(x);
+}
+static inline vf vf_load(const float *p) {
+    return _mm256_loadu_ps(p);
+}
+static inline void vf_store(float *p, vf x) {
+    _mm256_storeu_ps(p, x);
+}
+static inline vf vf_fma(vf a, vf b, vf c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+static inline vf vf_max(vf a, vf b) {
+    return _mm256_max_ps(a, b);
+}
+static inline vf vf_min(vf a, vf b) {
+    return _mm256_min_ps(a, b);
+}
+static inline vf vf_sqrt(vf a) {
+    return _mm256_sqrt_ps(a);
+}
+static inline vf vf_round(vf a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* In two halves, so that |n| up to 250 neither overflows nor underflows early. */
+static inline vf vf_ldexp(vf x, vf n) {
+    __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);
+    __m256i rest = _mm256_sub_epi32(whole, half), bias = _mm256_set1_epi32(127);
+    __m256 a = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
+    __m256 b = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23));
+    return _mm256_mul_ps(_mm256_mul_ps(x, a), b);
+}
+static inline vi vi_set(int32_t x) {
+    return _mm256_set1_epi32(x);
+}
+static inline vi vi_add(vi a, vi b) {
+    return _mm256_add_epi32(a, b);
+}
+static inline vi vi_iota(void) {
+    return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+}
+static inline vf vf_keep_between(vf x, vf other, vi index, vi first, vi last) {
+    __m256i out =
+        _mm256_or_si256(_mm256_cmpgt_epi32(first, index), _mm256_cmpgt_epi32(index, last));
+    return _mm256_blendv_ps(x, other, _mm256_castsi256_ps(out));
+}
+static inline vf vf_zero_where_zero(vf x, vf f) {
+    return _mm256_and_ps(_mm256_cmp_ps(f, vf_set(0), _CMP_NEQ_UQ), x);
+}
+static inline vf vf_from_bf16(const bf16 *p) {
+    __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
+static inline void vf_to_bf16(bf16 *p, vf x) {
+    __m256i u = _mm256_castps_si256(x), top = _mm256_srli_epi32(u, 16);
+    __m256i odd = _mm256_and_si256(top, _mm256_set1_epi32(1));
+    __m256i up = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), odd);
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    __m256i quiet = _mm256_or_si256(top, _mm256_set1_epi32(0x40));
+    __m256i r = _mm256_blendv_epi8(_mm256_srli_epi32(up, 16), quiet, nan);
+    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0x08);
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_castsi256_si128(packed));
+}
+static inline vf vf_from_f16(const f16 *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline void vf_to_f16(f16 *p, vf x) {
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+#else
+#error "compile with the flags of the file's suffix: _avx2 or _avx512"
+#endif
+
+static inline vf vf_load_n(const float *p, int64_t n) {
+    float lanes[VL] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof *p);
+    return vf_load(lanes);
+}
+static inline void vf_store_n(float *p, vf x, int64_t n) {
+    float lanes[VL];
+    vf_store(lanes, x);
+    memcpy(p, lanes, (size_t)n * sizeof *p);
+}
+
+/* Sum and maximum of the lanes, in a fixed order of pairs. */
+static inline float vf_sum(vf x) {
+    float lanes[VL];
+    vf_store(lanes, x);
+    for (int n = VL / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++) lanes[i] += lanes[i + n];
+    return lanes[0];
+}
+static inline float vf_top(vf x) {
+    float lanes[VL];
+    vf_store(lanes, x);
+    for (int i = 1; i < VL; i++)
+        if (!(lanes[i] <= lanes[0])) lanes[0] = lanes[i]; /* a NaN wins */
+    return lanes[0];
+}
+
+/* n <= VL elements of any type but f64, from element i. */
+static inline vf vf_load_any(enum dtype t, const void *p, int64_t i, int64_t n) {
+    if (t == DT_F32) {
+        const float *x = (const float *)p + i;
+        return n == VL ? vf_load(x) : vf_load_n(x, n);
+    }
+    const uint16_t *x = (const uint16_t *)p + i;
+    uint16_t lanes[VL] = {0};
+    if (n < VL) {
+        memcpy(lanes, x, (size_t)n * sizeof *x);
+        x = lanes;
+    }
+    return t == DT_BF16 ? vf_from_bf16(x) : vf_from_f16(x);
+}
+static inline void vf_store_any(enum dtype t, void *p, int64_t i, int64_t n, vf v) {
+    if (t == DT_F32) {
+        float *x = (float *)p + i;
+        if (n == VL)
+            vf_store(x, v);
+        else
+            vf_store_n(x, v, n);
+        return;
+    }
+    uint16_t lanes[VL], *x = (uint16_t *)p + i, *to = n == VL ? x : lanes;
+    if (t == DT_BF16)
+        vf_to_bf16(to, v);
+    else
+        vf_to_f16(to, v);
+    if (n < VL) memcpy(x, lanes, (size_t)n * sizeof *x);
+}
+/* How many of the elements from i on make the next vector. */
+static inline int64_t lanes_left(int64_t i, int64_t end) {
+    return end - i < VL ? end - i : VL;
+}
+
+/* exp, relative error under 2 units in the last place; 0 below -104, infinity above 88.8, NaN
+ * stays.
+ *
+ *   x = n ln 2 + r, |r| <= ln 2 / 2 (ln 2 in two parts, the first with trailing zeros, so that
+ *   n ln2_hi is exact);  exp r = 1 + r + r^2 P(r), P a polynomial of degree 4 fitted to the least
+ * largest error (2^-28);  exp x = 2^n exp r. */
+static inline vf vf_exp(vf x) {
+    x = vf_max(vf_set(-104.0f), vf_min(vf_set(89.0f), x));
+    vf n = vf_round(x * vf_set(1.44269504088896341f));
+    vf r = vf_fma(n, vf_set(-0.693145751953125f), x);
+    r = vf_fma(n, vf_set(-1.42860677e-6f), r);
+    vf p = vf_set(1.38145394e-3f);
+    p = vf_fma(p, r, vf_set(8.36874545e-3f));
+    p = vf_fma(p, r, vf_set(4.16683890e-2f));
+    p = vf_fma(p, r, vf_set(1.66665211e-1f));
+    p = vf_fma(p, r, vf_set(0.499999940f));
+    return vf_ldexp(vf_fma(r * r, p, r) + vf_set(1.0f), n);
+}
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vector_tmpl.h - vectors of activations, whole or the first n lanes. */
+#ifndef KERN_FILL
+#error "included by table_tmpl.h"
+#endif
+
+static inline vf act_load_n(const act *p, int64_t n) {
+    if (n == VL) return act_load(p);
+    act lanes[VL] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof *p);
+    return act_load(lanes);
+}
+static inline void act_store_n(act *p, vf x, int64_t n) {
+    if (n == VL) {
+        act_store(p, x);
+        return;
+    }
+    act lanes[VL];
+    act_store(lanes, x);
+    memcpy(p, lanes, (size_t)n * sizeof *p);
+}
+static inline vf real_load_n(const float *p, int64_t n) {
+    return n == VL ? vf_load(p) : vf_load_n(p, n);
+}
+static inline void real_store_n(float *p, vf x, int64_t n) {
+    if (n == VL)
+        vf_store(p, x);
+    else
+        vf_store_n(p, x, n);
+}
+
+/* Sums over many rows: f32 within a block of rows, double from block to block. */
+enum { SUM_BLOCK = 64 };
+static inline void lanes_add(double *total, vf x) {
+    float lanes[VL];
+    vf_store(lanes, x);
+    for (int l = 0; l < VL; l++) total[l] += (double)lanes[l];
+}

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* template.h - prompt and chat templates by name: alpaca, alpaca_short, chatml, llama2, llama3,
- * vicuna, plain.  A table; a new template is one row.
+/* template.h - prompt and chat templates by name: alpaca, alpaca_short, chatml, chatml_bare,
+ * llama2, llama3, vicuna, plain.  A table; a new template is one row (docs/formats/templates.md).
  *
- * Rendering gives the text and the spans of it that the model is to learn: what the assistant says,
- * with the turn's own terminator where the template has one.  The final EOS token is not text; the
- * data set appends it. */
+ * Rendering gives the text, the spans of it that the model is to learn (what the assistant says,
+ * with the turn's own terminator where the template has one), and the spans that are the template's
+ * own words: only there may special tokens be parsed.  The final EOS token is not text; the data
+ * set appends it. */
 #ifndef MIL_TEXT_TEMPLATE_H
 #define MIL_TEXT_TEMPLATE_H
 
@@ -26,6 +27,8 @@ struct rendered {
     struct str text;
     struct span *spans; /* supervised parts, ascending */
     size_t n_spans, cap_spans;
+    struct span *literals; /* the template's own text, ascending (tokenizer_encode_within) */
+    size_t n_literals, cap_literals;
     bool adds_bos; /* the text itself holds the beginning-of-text marker */
 };
 void rendered_release(struct rendered *r);
@@ -36,9 +39,9 @@ const char *const *template_names(void);
 /* MIL_USAGE with the nearest known name. */
 enum mil_status template_find(const char *name, const struct chat_template **out,
                               struct mil_error *err);
-/* The template that a model's own Jinja chat_template is, told by what it renders to;
- * MIL_UNSUPPORTED with a hint to name one if it is none of ours. source == NULL: MIL_UNSUPPORTED
- * likewise. */
+/* The template that a model's own Jinja chat_template is, told by its source (white space and
+ * quoting inside tags aside) being one that is known to render as ours; MIL_UNSUPPORTED with a hint
+ * to name one if it is none of those.  source == NULL: MIL_UNSUPPORTED likewise. */
 enum mil_status template_recognise(const char *source, const struct chat_template **out,
                                    struct mil_error *err);
 const char *template_name(const struct chat_template *t);

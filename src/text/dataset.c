@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dataset.c - see dataset.h.  Rows are read one after the other, rendered and tokenised in parallel
+ * in batches, and appended in their order, so the result does not depend on the number of threads.
+ *
+ * Labels of a sample (s: supervised, unless train_on_inputs):
+ *   BOS  prompt ...  assistant header | answer <end> | newline  EOS
+ *                                       s s s  s                 s
+ * EOS is not added where the answer already ends with it, nor after a turn of the user's.  A sample
+ * that is cut loses its tail with the EOS: a cut answer must not teach the model to stop there. */
+#include "text/dataset.h"
+
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/threads.h"
+#include "io/records.h"
+#include "text/bpe.h" /* tokens_add */
+#include "text/dataset_rows.h"
+
+#define BATCH 256 /* rows in memory at once */
+#define GRAIN 4   /* rows a thread takes at once */
+
+struct sample {
+    struct row row;
+    struct rendered rendered;
+    struct tokens tokens;
+    uint8_t *labels;
+    size_t cap_labels;
+    bool labelled; /* the row has something to learn */
+    enum mil_status status;
+    struct mil_error err;
+};
+
+struct loader {
+    const struct tokenizer *tok;
+    const struct dataset_options *options;
+    struct sample *batch;
+    struct dataset *out;
+};
+
+static bool has_answer(const struct row *r) {
+    if (r->text) return *r->text != 0;
+    for (size_t i = 0; i < r->n; i++)
+        if (r->messages[i].role == ROLE_ASSISTANT && *r->messages[i].content) return true;
+    return false;
+}
+
+static enum mil_status tokenize(const struct loader *l, struct sample *s, struct mil_error *err) {
+    const unsigned flags = TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL;
+    struct rendered *r = &s->rendered;
+    if (s->row.text) { /* data, not a template: special tokens in it stay text */
+        r->n_spans = 0;
+        return tokenizer_encode(l->tok, s->row.text, strlen(s->row.text), TOKENIZE_ADD_SPECIAL,
+                                &s->tokens, err);
+    }
+    TRY(template_render(l->options->template_, s->row.messages, s->row.n, false, r, err));
+    static const struct span nowhere = {0, 0};
+    TRY(tokenizer_encode_within(l->tok, str_c(&r->text), r->text.len, flags,
+                                r->n_literals ? r->literals : &nowhere, r->n_literals, &s->tokens,
+                                err));
+    /* The template wrote the marker that the tokenizer adds too: one is enough. */
+    struct tokens *t = &s->tokens;
+    int32_t bos = tokenizer_bos(l->tok);
+    if (r->adds_bos && t->n >= 2 && bos >= 0 && t->ids[0] == bos && t->ids[1] == bos) {
+        t->n--;
+        memmove(t->ids, t->ids + 1, t->n * sizeof *t->ids);
+        memmove(t->starts, t->starts + 1, t->n * sizeof *t->starts);
+    }
+    return MIL_OK;
+}
+
+/* Mark what is learned; *last is the last marked token, or -1. */
+static void label_spans(struct sample *s, int64_t *last) {
+    size_t span = 0;
+    *last = -1;
+    for (size_t i = 0; i < s->tokens.n; i++) {
+        size_t at = (size_t)s->tokens.starts[i];
+        while (span < s->rendered.n_spans && at >= s->rendered.spans[span].end) span++;
+        bool in =
+            s->row.text || (span < s->rendered.n_spans && at >= s->rendered.spans[span].begin);
+        s->labels[i] = in;
+        if (in) *last = (int64_t)i;
+    }
+}
+
+static enum mil_status label(const struct loader *l, struct sample *s, struct mil_error *err) {
+    if (s->tokens.n + 1 > s->cap_labels) {
+        size_t cap = 2 * s->tokens.n + 64;
+        uint8_t *grown = mem_realloc(MEM_TEXT, s->labels, cap, 1);
+        if (!grown) return error_nomem(err, cap);
+        s->labels = grown;
+        s->cap_labels = cap;
+    }
+    int64_t last;
+    label_spans(s, &last);
+    int32_t eos = tokenizer_eos(l->tok);
+    struct tokens *t = &s->tokens;
+    size_t length = s->row.text ? strlen(s->row.text) : s->rendered.text.len;
+    bool ends = s->row.text || s->row.messages[s->row.n - 1].role == ROLE_ASSISTANT;
+    bool has_own = t->n > 0 && t->ids[t->n - 1] == eos && (size_t)t->starts[t->n - 1] == length;
+    bool ends_in_eos = last >= 0 && !s->row.text && t->ids[last] == eos;
+    if (has_own && ends_in_eos && (size_t)last + 2 == t->n) {
+        t->n--;
+    } else if (ends && has_own) {
+        s->labels[t->n - 1] = 1;
+    } else if (ends && !ends_in_eos) {
+        TRY(tokens_add(t, eos, (int64_t)length, err));
+        s->labels[t->n - 1] = 1;
+    }
+    if (l->options->train_on_inputs) memset(s->labels, 1, t->n);
+    if (t->n) s->labels[0] = 0; /* nothing stands before it to predict it from */
+    return MIL_OK;
+}
+
+static void encode_rows(void *ctx, int64_t begin, int64_t end) {
+    struct loader *l = ctx;
+    for (int64_t i = begin; i < end; i++) {
+        struct sample *s = &l->batch[i];
+        s->labelled = has_answer(&s->row);
+        s->status = tokenize(l, s, &s->err);
+        if (s->status == MIL_OK) s->status = label(l, s, &s->err);
+    }
+}
+
+static enum mil_status reserve(struct dataset *d, int64_t tokens, struct mil_error *err) {
+    if (d->begin[d->n] + tokens > d->cap_tokens) {
+        int64_t cap = d->cap_tokens ? d->cap_tokens : 4096;
+        while (cap < d->begin[d->n] + tokens) cap *= 2;
+        int32_t *ids = mem_realloc(MEM_TEXT, d->ids, (size_t)cap, sizeof *ids);
+        if (ids) d->ids = ids;
+        uint8_t *labels = mem_realloc(MEM_TEXT, d->labels, (size_t)cap, 1);
+        if (labels) d->labels = labels;
+        if (!ids || !labels) return error_nomem(err, (uint64_t)cap * sizeof *ids);
+        d->cap_tokens = cap;
+    }
+    if (d->n + 2 > d->cap_samples) {
+        int64_t cap = 2 * d->cap_samples;
+        int64_t *grown = mem_realloc(MEM_TEXT, d->begin, (size_t)cap, sizeof *grown);
+        if (!grown) return error_nomem(err, (uint64_t)cap * sizeof *grown);
+        d->begin = grown;
+        d->cap_samples = cap;
+    }
+    return MIL_OK;
+}
+
+/* Keep, cut, drop or refuse one sample. */
+static enum mil_status add_sample(struct loader *l, const struct sample *s, struct mil_error *err) {
+    struct dataset *d = l->out;
+    const struct dataset_options *o = l->options;
+    int64_t n = (int64_t)s->tokens.n;
+    bool refuse = o->on_too_long == TOO_LONG_ERROR;
+    if (n > d->counts.longest) d->counts.longest = n;
+    if (n > o->max_length && refuse)
+        return error_set(err, MIL_INPUT,
+                         "the sample has %lld tokens, max_length is %lld: raise it, or set "
+                         "on_too_long to truncate or drop",
+                         (long long)n, (long long)o->max_length);
+    if (s->labelled && n > o->max_length && o->on_too_long == TOO_LONG_DROP) {
+        d->counts.dropped_long++;
+        return MIL_OK;
+    }
+    int64_t kept = n < o->max_length ? n : o->max_length, supervised = 0;
+    for (int64_t i = 0; i < kept; i++) supervised += s->labels[i];
+    if (!s->labelled || supervised == 0) {
+        if (refuse)
+            return error_set(err, MIL_INPUT, "the sample has nothing to learn (an empty answer)");
+        d->counts.dropped_unlabelled++;
+        return MIL_OK;
+    }
+    TRY(reserve(d, kept, err));
+    int64_t at = d->begin[d->n];
+    memcpy(d->ids + at, s->tokens.ids, (size_t)kept * sizeof *d->ids);
+    memcpy(d->labels + at, s->labels, (size_t)kept);
+    d->begin[++d->n] = at + kept;
+    d->counts.samples++;
+    d->counts.truncated += kept < n;
+    d->counts.tokens += kept;
+    d->counts.supervised += supervised;
+    return MIL_OK;
+}
+
+/* Read up to BATCH rows of one source; *n of them. */
+static enum mil_status read_batch(struct loader *l, struct records *r, const struct row_format *f,
+                                  int64_t limit, int64_t *n, struct mil_error *err) {
+    for (*n = 0; *n < BATCH && *n < limit; ++*n) {
+        json_t *json = NULL;
+        TRY(records_next(r, &json, err));
+        if (!json) break;
+        struct row *row = &l->batch[*n].row;
+        row_release(row);
+        enum mil_status st = row_parse(f, json, row, err);
+        json_decref(json);
+        if (st != MIL_OK) {
+            error_prefix(err, "%s: row %lld: ", r->path, (long long)r->row);
+            return st;
+        }
+    }
+    return MIL_OK;
+}
+
+static enum mil_status load_rows(struct loader *l, const struct dataset_source *source,
+                                 struct records *r, const struct row_format *f,
+                                 struct mil_error *err) {
+    int64_t left = source->limit < 0 ? INT64_MAX : source->limit, n;
+    do {
+        TRY(read_batch(l, r, f, left, &n, err));
+        int64_t first = r->row - n;
+        parallel_for(n, GRAIN, encode_rows, l);
+        for (int64_t i = 0; i < n; i++) {
+            struct sample *s = &l->batch[i];
+            l->out->counts.rows++;
+            enum mil_status st = s->status;
+            if (st != MIL_OK && err) *err = s->err;
+            if (st == MIL_OK) st = add_sample(l, s, err);
+            if (st != MIL_OK) {
+                error_prefix(err, "%s: row %lld: ", r->path, (long long)(first + i + 1));
+                return st;
+            }
+        }
+        left -= n;
+    } while (n == BATCH && left > 0);
+    return MIL_OK;
+}
+
+/* The format as given, or as the first row shows it (which is read twice). */
+static enum mil_status find_format(const struct dataset_source *source, const struct row_format **f,
+                                   struct mil_error *err) {
+    if (source->format) return row_format_find(source->format, f, err);
+    struct records r;
+    json_t *json = NULL;
+    TRY(records_open(&r, source->path, err));
+    enum mil_status st = records_next(&r, &json, err);
+    if (st == MIL_OK && json) *f = row_format_detect(json);
+    if (st == MIL_OK && !*f)
+        st = error_set(err, MIL_INPUT,
+                       "%s: the first row has the fields of no known format (messages, sharegpt, "
+                       "alpaca, prompt_completion, query_response, text; see the manual)",
+                       source->path);
+    json_decref(json);
+    records_close(&r);
+    return st;
+}
+
+static enum mil_status load_source(struct loader *l, const struct dataset_source *source,
+                                   struct mil_error *err) {
+    const struct row_format *f = NULL;
+    struct records r;
+    TRY(find_format(source, &f, err));
+    snprintf(l->out->format, sizeof l->out->format, "%s", row_format_name(f));
+    TRY(records_open(&r, source->path, err));
+    enum mil_status st = MIL_OK;
+    for (int64_t i = 0; st == MIL_OK && i < source->skip; i++) {
+        json_t *json = NULL;
+        st = records_next(&r, &json, err);
+        if (!json) break;
+        json_decref(json);
+    }
+    if (st == MIL_OK) st = load_rows(l, source, &r, f, err);
+    records_close(&r);
+    return st;
+}
+
+static enum mil_status load(struct loader *l, const struct dataset_source *sources, size_t n,
+                            struct mil_error *err) {
+    struct dataset *d = l->out;
+    if (tokenizer_eos(l->tok) < 0)
+        return error_set(err, MIL_INPUT,
+                         "the tokenizer names no end-of-text token, so no answer "
+                         "could be taught to end: set eos_token in "
+                         "tokenizer_config.json");
+    d->cap_samples = 1024;
+    d->begin = mem_calloc(MEM_TEXT, (size_t)d->cap_samples, sizeof *d->begin);
+    l->batch = mem_calloc(MEM_TEXT, BATCH, sizeof *l->batch);
+    if (!d->begin || !l->batch) return error_nomem(err, BATCH * sizeof *l->batch);
+    for (size_t i = 0; i < n; i++) TRY(load_source(l, &sources[i], err));
+    if (d->n > 0) return MIL_OK;
+    return error_set(err, MIL_INPUT,
+                     "no sample is left of %lld rows: %lld without anything to learn, %lld longer "
+                     "than max_length %lld",
+                     (long long)d->counts.rows, (long long)d->counts.dropped_unlabelled,
+                     (long long)d->counts.dropped_long, (long long)l->options->max_length);
+}
+
+enum mil_status dataset_load(const struct dataset_source *sources, size_t n,
+                             const struct tokenizer *tok, const struct dataset_options *options,
+                             struct dataset *out, struct mil_error *err) {
+    REQUIRE(options->max_length > 0);
+    memset(out, 0, sizeof *out);
+    struct loader l = {tok, options, NULL, out};
+    enum mil_status st = load(&l, sources, n, err);
+    for (int i = 0; l.batch && i < BATCH; i++) {
+        row_release(&l.batch[i].row);
+        rendered_release(&l.batch[i].rendered);
+        tokens_release(&l.batch[i].tokens);
+        mem_free(l.batch[i].labels);
+    }
+    mem_free(l.batch);
+    if (st != MIL_OK) dataset_release(out);
+    return st;
+}
+
+void dataset_release(struct dataset *d) {
+    mem_free(d->ids);
+    mem_free(d->labels);
+    mem_free(d->begin);
+    memset(d, 0, sizeof *d);
+}
+
+enum mil_status dataset_preview(const struct dataset *d, const struct tokenizer *tok, int64_t i,
+                                struct str *out, struct mil_error *err) {
+    REQUIRE(i >= 0 && i < d->n);
+    struct token_stream s = {.tokenizer = tok};
+    enum mil_status st = MIL_OK;
+    bool open = false;
+    for (int64_t t = d->begin[i]; st == MIL_OK && t < d->begin[i + 1]; t++) {
+        if (d->labels[t] != open) str_add(out, d->labels[t] ? "[[" : "]]");
+        open = d->labels[t];
+        st = token_stream_push(&s, d->ids[t], out, err);
+    }
+    if (st == MIL_OK) st = token_stream_finish(&s, out, err);
+    if (open) str_add(out, "]]");
+    token_stream_release(&s);
+    return st == MIL_OK ? str_status(out, err) : st;
+}

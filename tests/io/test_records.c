@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rows one at a time, from lines and from an array; broken files named by row and byte; the cost of
  * a long array is linear. */
-#include "check.h"
+#define FILE_NAME "rows.json"
+#include "hostile.h"
 
 #include "core/mem.h"
 #include "core/threads.h"
@@ -9,24 +10,8 @@
 #include "io/json.h"
 #include "io/records.h"
 
-static char path[PATH_CAP];
-static const char *dir;
-
-static int set_up(void **state) {
-    (void)state;
-    dir = test_tmp_dir();
-    snprintf(path, sizeof path, "%s/rows.json", dir);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    return dir_remove(dir, NULL) == MIL_OK ? 0 : -1;
-}
-
 static void put(const char *text, size_t n) {
-    struct mil_error err = {0};
-    assert_ok(file_write(path, text, n, &err));
+    put_bytes(path, text, n);
 }
 
 /* Read all rows; their number, or -1 with err filled. */

@@ -137,7 +137,7 @@ static void sizes_of_the_header_are_bounded(void **state) {
         assert_fails(st_open(path, &f, &err), MIL_INPUT, table[i].part);
     }
     for (size_t n = 0; n < 8; n++) {
-        assert_int_equal(file_write(path, "\2\0\0\0\0\0\0", n, &err), MIL_OK);
+        put_bytes(path, "\2\0\0\0\0\0\0", n);
         assert_fails(st_open(path, &f, &err), MIL_INPUT, "too short");
         assert_int_equal(err.offset, 0);
     }
@@ -158,7 +158,7 @@ static void no_prefix_of_a_file_is_accepted(void **state) {
     put_file(path, "{" T("a", "F32", "[2]", 0, 8) "," T("b", "U8", "[3]", 8, 11) "}", 11);
     assert_int_equal(file_read(path, 1000, &whole, &err), MIL_OK);
     for (size_t n = 0; n < whole.len; n++) {
-        assert_int_equal(file_write(path, whole.data, n, &err), MIL_OK);
+        put_bytes(path, whole.data, n);
         assert_int_equal(st_open(path, &f, &err), MIL_INPUT);
     }
     str_release(&whole);
@@ -168,13 +168,12 @@ static void no_prefix_of_a_file_is_accepted(void **state) {
 
 static void put_shards(const char *index) {
     char file[PATH_CAP];
-    struct mil_error err = {0};
     snprintf(file, sizeof file, "%s/s2", dir);
     put_file(file, "{" T("b", "F32", "[1]", 0, 4) "}", 4);
     snprintf(file, sizeof file, "%s/s1", dir);
     put_file(file, "{\"__metadata__\":{\"format\":\"pt\"}," T("a", "U8", "[2]", 0, 2) "}", 2);
     snprintf(file, sizeof file, "%s/model.safetensors.index.json", dir);
-    assert_ok(file_write(file, index, strlen(index), &err));
+    put_bytes(file, index, strlen(index));
 }
 
 static void shards_are_one_checkpoint(void **state) {

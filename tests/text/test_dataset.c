@@ -179,7 +179,7 @@ static void test_no_injection(void **state) {
 }
 
 static const char four_rows[] =
-    "{\"prompt\": \"a\", \"completion\": \"b\"}\n"
+    "{\"prompt\": \"a \", \"completion\": \"b\"}\n"
     "{\"prompt\": \"a\", \"completion\": \"\"}\n"
     "{\"prompt\": \"a\", \"completion\": \"bcbcbcbcbcbcbcbcbcbcbcbcbcbc\"}\n"
     "{\"prompt\": \"abcdefghijklmnopqrstuvw\", \"completion\": \"x\"}\n";

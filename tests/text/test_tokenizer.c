@@ -298,7 +298,7 @@ static void test_vectors(void **state) {
 static void test_offsets_are_exact(void **state) {
     (void)state;
     skip_without_data();
-    struct tokenizer *t = open_shared("llama3");
+    struct tokenizer *t = open_shared("gguf-vocab/ggml-vocab-gpt-2.gguf");
     json_t *texts = read_data("texts.json");
     struct tokens tokens = {0};
     for (size_t k = 0; k < json_array_size(texts); k++) {

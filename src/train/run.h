@@ -47,6 +47,10 @@ void train_request_stop(void);
 void train_clear_stop(void);
 bool train_stop_requested(void);
 
+/* One optimiser step, number progress.step + 1; *row lacks the times.  MIL_NUMERIC: not finite, the
+ * state before it is saved. */
+enum mil_status run_update(struct run *r, struct mil_train_step *row, struct mil_error *err);
+
 /* setup.c: from configuration to a run that can make its next step; teardown in reverse. */
 enum mil_status run_open(struct run *r, const struct config *config, const char *resume,
                          const struct mil_train_callbacks *on, struct mil_error *err);

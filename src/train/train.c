@@ -92,7 +92,7 @@ static void report_dead(const struct run *r, int64_t step) {
                     step, dead, names);
 }
 
-static enum mil_status update(struct run *r, struct mil_train_step *row, struct mil_error *err) {
+enum mil_status run_update(struct run *r, struct mil_train_step *row, struct mil_error *err) {
     const struct config *c = &r->config;
     int64_t step = r->progress.step + 1, n;
     const int64_t *samples = loader_step(&r->loader, step, &n);
@@ -172,7 +172,7 @@ static enum mil_status loop(struct run *r, struct tally *t, struct mil_error *er
     while (r->progress.step < total) {
         struct mil_train_step row;
         if (train_stop_requested()) return interrupted(r, err);
-        TRY(update(r, &row, err));
+        TRY(run_update(r, &row, err));
         note_step(r, t, &row);
         TRY(report(r, t, &row, err));
         if (r->config.save_steps > 0 && due(row.step, r->config.save_steps, total))

@@ -206,6 +206,11 @@ static enum mil_status load_delta(const struct loading *l, struct delta *d, stru
     TRY_GOTO(read_factor(l->file, module, 'B', &d->m, &rank, &b, err));
     TRY_GOTO(delta_alloc(d, doubled, err));
     split_factors(d, a, b);
+    for (int64_t i = 0; i < d->r * d->n; i++)
+        if (!isfinite(d->a0[i])) { /* A and dA near the largest float, of opposite signs */
+            st = error_set(err, MIL_INPUT, "%s: A - dA overflows in lora_A.weight", module);
+            goto fail;
+        }
 fail:
     mem_free(b);
     mem_free(a);

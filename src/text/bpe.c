@@ -176,6 +176,7 @@ static void lay_missing(struct layout *l, const char *text, uint32_t at, uint32_
     if (l->b->rule == BPE_SCORES) {
         lay(l, at, n, -1);
     } else if (l->b->byte_fallback && has_bytes(l->b, text + at, n)) {
+        lay_unknown(l); /* in text order; the reference puts it after the bytes here */
         for (uint32_t i = 0; i < n; i++)
             lay(l, at + i, 1, l->b->byte_ids[(unsigned char)text[at + i]]);
     } else if (l->b->unk >= 0) {

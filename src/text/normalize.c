@@ -66,7 +66,8 @@ static enum mil_status replace_all(const struct normal_step *step, const struct 
         st = search_next(&s, &found, &begin, &end, err);
         if (st != MIL_OK || !found) break;
         keep(out, in, done, begin);
-        int64_t from = begin < in->text.len ? in->map[begin] : 0;
+        size_t at = begin < in->text.len ? begin : begin - 1; /* an empty match at the end */
+        int64_t from = in->text.len ? in->map[at] : 0;
         mapped_add(out, str_c(&step->text), step->text.len, from, false);
         done = end;
     }

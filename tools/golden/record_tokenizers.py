@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record what Hugging Face tokenizers and SentencePiece make of a list of difficult texts.
 
-usage: record_tokenizers.py OUT --llama2 DIR --llama3 DIR --gpt2 VOCAB.gguf --smollm2 MODEL.gguf
+usage: record_tokenizers.py OUT --llama2 DIR --llama3 DIR --gpt2 VOCAB.gguf --smollm2 MODEL.gguf [--seeds DIR]
 
 Needs tokenizers, sentencepiece and gguf; checks SmolLM2 and GPT-2 against llama.cpp too where
 llama-cpp-python is installed.  Writes to OUT (tests/text/data):
@@ -16,14 +16,16 @@ llama-cpp-python is installed.  Writes to OUT (tests/text/data):
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
+import shutil
 import tempfile
 import unicodedata
 
 import sentencepiece
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFWriter
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -171,14 +173,14 @@ def save(directory, tokenizer, config):
 
 def train_sentencepiece(directory):
     os.makedirs(directory, exist_ok=True)
-    with tempfile.TemporaryDirectory() as tmp:
+    target = os.path.abspath(os.path.join(directory, "tokenizer.model"))
+    with tempfile.TemporaryDirectory() as tmp, contextlib.chdir(tmp):  # the model file keeps the prefix's path
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter([t.replace("\n", " ") for t in corpus() if all(" " <= c < "\u0180" for c in t)]), model_prefix=os.path.join(tmp, "m"),
-            model_type="bpe", vocab_size=700, byte_fallback=True, normalization_rule_name="identity",
+            sentence_iterator=iter([t.replace("\n", " ") for t in corpus() if all(" " <= c < "\u0180" for c in t)]),
+            model_prefix="m", model_type="bpe", vocab_size=700, byte_fallback=True, normalization_rule_name="identity",
             remove_extra_whitespaces=False, split_digits=True, user_defined_symbols=["[CAP]", "WORD"],
             character_coverage=0.999, max_sentence_length=100000, minloglevel=2)
-        with open(os.path.join(tmp, "m.model"), "rb") as f, open(os.path.join(directory, "tokenizer.model"), "wb") as g:
-            g.write(f.read())
+        shutil.copy("m.model", target)
     write(os.path.join(directory, "tokenizer_config.json"), {"add_bos_token": True, "add_eos_token": False})
     return sentencepiece.SentencePieceProcessor(model_file=os.path.join(directory, "tokenizer.model"))
 
@@ -226,11 +228,49 @@ def record_model(out, name, sp, texts):
     write(os.path.join(out, name + ".json"), result)
 
 
+def fuzz_seeds(directory, sp):
+    """Tiny files of each kind for tests/fuzz."""
+    os.makedirs(directory, exist_ok=True)
+    pieces = ["a", "b", "\u0120", "ab", "\u0120a", "\u00c3", "<s>", "</s>", "1"]
+    for name, model, kinds in (("gguf_gpt2", "gpt2", [1] * 6 + [3, 3, 4]), ("gguf_llama", "llama", [1] * 6 + [2, 3, 6])):
+        w = GGUFWriter(os.path.join(directory, name), "llama")
+        w.add_tokenizer_model(model)
+        w.add_tokenizer_pre("smollm")
+        w.add_token_list([p.replace("\u0120", SPACE) if model == "llama" else p for p in pieces])
+        w.add_token_types(kinds)
+        w.add_token_scores([-float(i) for i in range(len(pieces))])
+        w.add_token_merges(["a b", "\u0120 a"])
+        w.add_bos_token_id(6)
+        w.add_eos_token_id(7)
+        w.write_header_to_file()
+        w.write_kv_data_to_file()
+        w.close()
+    t = Tokenizer(models.BPE(vocab={p: i for i, p in enumerate(pieces)}, merges=[("a", "b"), ("\u0120", "a")], unk_token="1"))
+    t.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex("x+"), "b")])
+    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA3), "isolated"),
+                                               pre_tokenizers.Digits(), pre_tokenizers.ByteLevel()])
+    t.decoder = decoders.ByteLevel()
+    t.add_special_tokens([AddedToken("<s>", lstrip=True)])
+    t.add_tokens([AddedToken("new", single_word=True)])
+    t.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 6)])
+    write(os.path.join(directory, "json_bytes"), json.loads(t.to_str()))
+    t = Tokenizer(models.BPE(vocab={"<unk>": 0, SPACE: 1, "a": 2, SPACE + "a": 3, "<0x0A>": 4}, merges=[(SPACE, "a")],
+                             unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    t.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    t.pre_tokenizer = pre_tokenizers.Metaspace()
+    t.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(),
+                                   decoders.Strip(" ", 1, 0)])
+    write(os.path.join(directory, "json_sp"), json.loads(t.to_str()))
+    with open(os.path.join(directory, "sentencepiece"), "wb") as f:
+        f.write(sp.serialized_model_proto())
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("out")
     for name in ("llama2", "llama3", "gpt2", "smollm2"):
         p.add_argument("--" + name, required=True)
+    p.add_argument("--seeds", help="also write seeds for tests/fuzz into this directory")
     a = p.parse_args()
     texts = make_texts()
     write(os.path.join(a.out, "texts.json"), texts)
@@ -255,6 +295,8 @@ def main():
     record_model(a.out, "small-model", sp, texts)
     record(a.out, "small-sp", small_sp(os.path.join(a.out, "small-sp"), sp), texts)
     record(a.out, "small-meta", small_meta(os.path.join(a.out, "small-meta"), sp), texts)
+    if a.seeds:
+        fuzz_seeds(a.seeds, sp)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ struct verb {
     enum mil_status (*run)(const void *args, struct mil_error *err);
     bool hidden;
     bool raw;              /* options other than --help are words like the others */
+    bool keys;             /* key=value words of a training configuration complete */
     void (*more)(FILE *f); /* further paragraphs of --help, or NULL */
 };
 enum { VERB_BYTES = 1024 };

@@ -41,8 +41,8 @@ static void print_text(const struct mil_env *e) {
            mil_format_bytes(available, e->memory_available));
     printf("libraries\n");
     for (size_t i = 0; i < e->n_libraries; i++)
-        printf("  %-10s %-52s %s\n", e->libraries[i].name, e->libraries[i].version,
-               e->libraries[i].use);
+        printf("  %-10s %-36s %s\n", e->libraries[i].name, e->libraries[i].use,
+               e->libraries[i].version);
     printf("backends\n");
     for (size_t i = 0; i < e->n_backends; i++)
         printf("  %-10s %s: %s\n", e->backends[i].name,

@@ -96,6 +96,15 @@ static enum mil_status print_result(const struct init_args *args, struct init_sc
     return MIL_OK;
 }
 
+static const char *const *choices_methods(void) {
+    static const char *names[64];
+    struct mil_method_info info;
+    size_t n = 0;
+    for (size_t i = 0; n < 63 && mil_method(i, &info); i++)
+        if (info.adapter) names[n++] = info.name;
+    return names;
+}
+
 static enum mil_status run_init(const void *p, struct mil_error *err) {
     const struct init_args *args = p;
     char buffer[4096];
@@ -139,7 +148,7 @@ static const struct option init_options[] = {
      .value = "M",
      .fallback = "milora",
      .help = "how the factors start",
-     .choices = mil_method_names},
+     .choices = choices_methods},
     {.name = "rank",
      .type = OPTION_INT,
      .offset = offsetof(struct init_args, rank),

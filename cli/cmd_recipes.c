@@ -18,22 +18,30 @@ static const char *const *choices_actions(void) {
     return names;
 }
 
-/* The first comment line of a recipe says what it is. */
-static void summary_of(const struct recipe *r, char out[200]) {
-    out[0] = '\0';
+enum { SUMMARY_CAP = 200 };
+
+/* The first sentence of a recipe's leading comment says what it is. */
+static void summary_of(const struct recipe *r, char out[SUMMARY_CAP]) {
+    size_t n = 0;
     for (const char *s = r->text; *s == '#'; s += strcspn(s, "\n"), s += *s == '\n') {
         const char *line = s + strspn(s, "# ");
-        int n = (int)strcspn(line, "\n");
-        if (n == 0 || strncmp(line, "SPDX", 4) == 0) continue;
-        snprintf(out, 200, "%.*s", n, line);
-        return;
+        size_t k = strcspn(line, "\n");
+        if (k == 0 || strncmp(line, "SPDX", 4) == 0) continue;
+        if (n && n + 1 < SUMMARY_CAP) out[n++] = ' ';
+        for (size_t i = 0; i < k && n + 1 < SUMMARY_CAP; i++) {
+            out[n++] = line[i];
+            bool end = line[i] == '.' && (i + 1 == k || line[i + 1] == ' ');
+            if (end) goto done;
+        }
     }
+done:
+    out[n] = '\0';
 }
 
 static enum mil_status list(bool json, struct mil_error *err) {
     json_t *root = json ? json_array() : NULL;
     for (const struct recipe *r = recipes; r->name; r++) {
-        char summary[200];
+        char summary[SUMMARY_CAP];
         summary_of(r, summary);
         if (json)
             json_array_append_new(root, json_pack("{ss ss}", "name", r->name, "summary", summary));
@@ -105,7 +113,7 @@ static const struct option recipes_options[] = {
 const struct verb verb_recipes = {
     .name = "recipes",
     .summary = "the built-in training configurations: list, show one, copy one to a file",
-    .example = "milora recipes\nmilora recipes cp alpaca my.yaml",
+    .example = "milora recipes\nmilora recipes cp smollm2-kelu my.yaml",
     .positionals = recipes_positionals,
     .options = recipes_options,
     .bytes = sizeof(struct recipes_args),

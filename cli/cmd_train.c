@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "facts.h"
+#include "panel.h"
 #include "verbs.h"
 
 struct train_args {
@@ -39,7 +39,7 @@ static void on_start(void *ctx, const struct mil_train_facts *facts) {
     snprintf(s->model, sizeof s->model, "%s", facts->model);
     s->rank = facts->rank;
     s->width = snprintf(NULL, 0, "%" PRId64, facts->total_steps);
-    if (!common.quiet) facts_print(screen_stream(), facts);
+    if (!common.quiet) panel_print_facts(screen_stream(), facts);
 }
 
 static void on_step(void *ctx, const struct mil_train_step *p, bool logged) {
@@ -107,9 +107,9 @@ static enum mil_status dry_run(const struct train_args *args, const mil_config *
     struct mil_train_plan plan = {0};
     enum mil_status st = mil_train_plan(config, &plan, err);
     if (st == MIL_OK && args->json)
-        st = cli_print_json(plan_json(&plan), err);
+        st = cli_print_json(panel_plan_json(&plan), err);
     else if (st == MIL_OK)
-        plan_print(stdout, &plan);
+        panel_print_plan(stdout, &plan);
     mil_train_plan_release(&plan);
     return st;
 }
@@ -118,7 +118,7 @@ static enum mil_status run_train(const void *p, struct mil_error *err) {
     const struct train_args *args = p;
     if (args->json && !args->dry_run) return cli_usage(err, "--json belongs to --dry-run");
     mil_config *config = NULL;
-    enum mil_status st = cli_config(&args->words, args->dtype, &config, err);
+    enum mil_status st = panel_config(&args->words, args->dtype, &config, err);
     if (st == MIL_OK) st = args->dry_run ? dry_run(args, config, err) : train(args, config, err);
     mil_config_free(&config);
     return st;
@@ -179,5 +179,6 @@ const struct verb verb_train = {
     .options = train_options,
     .bytes = sizeof(struct train_args),
     .run = run_train,
-    .more = keys_print,
+    .keys = true,
+    .more = panel_print_keys,
 };

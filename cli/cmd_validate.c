@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_validate.c - `validate`: every key, path and pattern of a configuration, and its data. */
-#include "facts.h"
+#include "panel.h"
 #include "verbs.h"
 
 struct validate_args {
@@ -12,12 +12,12 @@ static enum mil_status run_validate(const void *p, struct mil_error *err) {
     const struct validate_args *args = p;
     mil_config *config = NULL;
     struct mil_train_facts facts = {0};
-    enum mil_status st = cli_config(&args->words, NULL, &config, err);
+    enum mil_status st = panel_config(&args->words, NULL, &config, err);
     if (st == MIL_OK) st = mil_train_validate(config, &facts, err);
     if (st == MIL_OK && args->json)
-        st = cli_print_json(facts_json(&facts), err);
+        st = cli_print_json(panel_facts_json(&facts), err);
     else if (st == MIL_OK) {
-        facts_print(stdout, &facts);
+        panel_print_facts(stdout, &facts);
         printf("the configuration is valid\n");
     }
     mil_train_facts_release(&facts);
@@ -42,5 +42,6 @@ const struct verb verb_validate = {
     .options = validate_options,
     .bytes = sizeof(struct validate_args),
     .run = run_validate,
-    .more = keys_print,
+    .keys = true,
+    .more = panel_print_keys,
 };

@@ -33,11 +33,26 @@ static void bash_values(FILE *f, const struct verb *verb) {
     }
 }
 
+/* `key=` words, without a space after them. */
+static void bash_keys(FILE *f) {
+    size_t n;
+    const struct mil_config_key *keys = mil_config_keys(&n);
+    fputs("  case $verb:$cur in\n", f);
+    for (size_t i = 0; verbs[i]; i++)
+        if (verbs[i]->keys)
+            fprintf(f, "    %s:-*) ;;\n    %s:*) keys=1 ;;\n", verbs[i]->name, verbs[i]->name);
+    fputs("  esac\n  if [ -n \"$keys\" ]; then\n    compopt -o nospace 2>/dev/null\n"
+          "    COMPREPLY=($(compgen -f -- \"$cur\") $(compgen -W \"",
+          f);
+    for (size_t i = 0; i < n; i++) fprintf(f, "%s= ", keys[i].name);
+    fputs("\" -- \"$cur\"))\n    return\n  fi\n", f);
+}
+
 static void bash_script(FILE *f) {
     fputs("# bash completion of milora, generated from its option tables\n"
           "_milora() {\n"
           "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
-          "  local verb=${COMP_WORDS[1]} options=\n"
+          "  local verb=${COMP_WORDS[1]} options= keys=\n"
           "  compopt -o filenames 2>/dev/null\n"
           "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    COMPREPLY=($(compgen -W \"",
           f);
@@ -54,8 +69,9 @@ static void bash_script(FILE *f) {
         bash_options(f, common_options);
         fputs("\" ;;\n", f);
     }
-    fputs("  esac\n"
-          "  case $cur in\n"
+    fputs("  esac\n", f);
+    bash_keys(f);
+    fputs("  case $cur in\n"
           "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$cur\")) ;;\n"
           "    *) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n"
           "  esac\n}\ncomplete -F _milora milora\n",

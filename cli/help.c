@@ -97,6 +97,7 @@ void help_overview(FILE *f) {
         }
     fprintf(f, "\n'milora VERB --help' tells a verb's arguments and options, with an example;\n"
                "'milora --version' the version.  A first run:\n\n"
-               "  milora recipes cp alpaca my.yaml     # a configuration to edit\n"
+               "  milora recipes                       # configurations to start from\n"
+               "  milora recipes cp smollm2-kelu my.yaml\n"
                "  milora train my.yaml\n");
 }

@@ -48,7 +48,9 @@ static int run(const struct verb *verb, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    /* A closed pipe and a file past the limit are errors of write(), to be reported. */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     screen_init();
     struct mil_error err = {0};
     if (argc < 2) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* facts.c - see facts.h. */
-#include "facts.h"
+/* panel.c - see panel.h. */
+#include "panel.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -33,8 +33,8 @@ static enum mil_status set_common(mil_config *config, const char *dtype, struct 
     return mil_config_set(config, word, err);
 }
 
-enum mil_status cli_config(const struct rest *words, const char *dtype, mil_config **out,
-                           struct mil_error *err) {
+enum mil_status panel_config(const struct rest *words, const char *dtype, mil_config **out,
+                             struct mil_error *err) {
     *out = NULL;
     if (words->n == 0)
         return cli_usage(err, "name a CONFIG.yaml, or give key=value words; 'milora recipes' lists "
@@ -48,7 +48,7 @@ enum mil_status cli_config(const struct rest *words, const char *dtype, mil_conf
     return st;
 }
 
-void keys_print(FILE *f) {
+void panel_print_keys(FILE *f) {
     size_t n;
     const struct mil_config_key *keys = mil_config_keys(&n);
     const char *group = "";
@@ -87,7 +87,7 @@ static void indented(FILE *f, const char *text) {
     }
 }
 
-void facts_print(FILE *f, const struct mil_train_facts *t) {
+void panel_print_facts(FILE *f, const struct mil_train_facts *t) {
     char n[32];
     fprintf(f, "%-12s %s (%s, %s parameters)\n", "model", t->model, t->family,
             cli_grouped(n, t->parameters));
@@ -125,7 +125,7 @@ static json_t *data_json(const struct mil_data_facts *d) {
                      "longest", (json_int_t)d->longest);
 }
 
-json_t *facts_json(const struct mil_train_facts *t) {
+json_t *panel_facts_json(const struct mil_train_facts *t) {
     json_t *root = json_pack(
         "{ss ss ss ss ss ss ss sI sI sI sI sf so sI sI sI sI sI sf sI sb ss*}", "model", t->model,
         "family", t->family, "method", t->method, "output_dir", t->output_dir, "template",
@@ -151,19 +151,18 @@ struct group {
     size_t n;
 };
 
-/* The name with every number as '#', so that the layers' buffers fall together. */
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+/* The name with every number as '#', so that the layers' buffers fall together; digits that belong
+ * to a word ("BF16") stay. */
 static void group_name(const char *name, char out[GROUP_NAME]) {
     size_t n = 0;
     for (const char *s = name; *s && n + 1 < GROUP_NAME; s++) {
-        bool digit = *s >= '0' && *s <= '9';
-        bool inside =
-            s > name && ((s[-1] >= 'a' && s[-1] <= 'z') || (s[-1] >= 'A' && s[-1] <= 'Z'));
-        if (!digit || inside) {
-            out[n++] = *s;
-            continue;
-        }
-        out[n++] = '#';
-        while (s[1] >= '0' && s[1] <= '9') s++;
+        bool number = is_digit(*s) && (s == name || s[-1] == ' ');
+        out[n++] = number ? '#' : *s;
+        while (number && is_digit(s[1])) s++;
     }
     out[n] = '\0';
 }
@@ -195,7 +194,7 @@ static void sum_line(FILE *f, const char *title, uint64_t bytes) {
     fprintf(f, "%-56s %12s\n", title, mil_format_bytes(text, bytes));
 }
 
-void plan_print(FILE *f, const struct mil_train_plan *plan) {
+void panel_print_plan(FILE *f, const struct mil_train_plan *plan) {
     static struct group groups[GROUPS];
     size_t n = group_rows(plan, groups);
     fprintf(f, "%-40s %-8s %6s %12s\n", "buffers", "lifetime", "number", "bytes");
@@ -217,7 +216,7 @@ void plan_print(FILE *f, const struct mil_train_plan *plan) {
         fprintf(f, "this does not fit the memory that is available now\n");
 }
 
-json_t *plan_json(const struct mil_train_plan *plan) {
+json_t *panel_plan_json(const struct mil_train_plan *plan) {
     json_t *rows = json_array(), *choices = json_array();
     for (size_t i = 0; i < plan->n; i++)
         json_array_append_new(rows, json_pack("{ss ss sI}", "name", plan->rows[i].name, "lifetime",

@@ -46,27 +46,12 @@ static bool has_answer(const struct row *r) {
 }
 
 static enum mil_status tokenize(const struct loader *l, struct sample *s, struct mil_error *err) {
-    const unsigned flags = TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL;
-    struct rendered *r = &s->rendered;
-    if (s->row.text) { /* data, not a template: special tokens in it stay text */
-        r->n_spans = 0;
-        return tokenizer_encode(l->tok, s->row.text, strlen(s->row.text), TOKENIZE_ADD_SPECIAL,
-                                &s->tokens, err);
-    }
-    TRY(template_render(l->options->template_, s->row.messages, s->row.n, false, r, err));
-    static const struct span nowhere = {0, 0};
-    TRY(tokenizer_encode_within(l->tok, str_c(&r->text), r->text.len, flags,
-                                r->n_literals ? r->literals : &nowhere, r->n_literals, &s->tokens,
-                                err));
-    /* The template wrote the marker that the tokenizer adds too: one is enough. */
-    struct tokens *t = &s->tokens;
-    int32_t bos = tokenizer_bos(l->tok);
-    if (r->adds_bos && t->n >= 2 && bos >= 0 && t->ids[0] == bos && t->ids[1] == bos) {
-        t->n--;
-        memmove(t->ids, t->ids + 1, t->n * sizeof *t->ids);
-        memmove(t->starts, t->starts + 1, t->n * sizeof *t->starts);
-    }
-    return MIL_OK;
+    if (!s->row.text)
+        return template_encode(l->options->template_, l->tok, s->row.messages, s->row.n, false,
+                               &s->rendered, &s->tokens, err);
+    s->rendered.n_spans = 0; /* data, not a template: special tokens in it stay text */
+    return tokenizer_encode(l->tok, s->row.text, strlen(s->row.text), TOKENIZE_ADD_SPECIAL,
+                            &s->tokens, err);
 }
 
 /* Mark what is learned; *last is the last marked token, or -1. */

@@ -315,3 +315,26 @@ enum mil_status template_render(const struct chat_template *t, const struct mess
     if (open_turn) literal(r, t->assistant_open);
     return str_status(&r->text, err);
 }
+
+enum mil_status template_encode(const struct chat_template *t, const struct tokenizer *tok,
+                                const struct message *messages, size_t n, bool open_turn,
+                                struct rendered *r, struct tokens *out, struct mil_error *err) {
+    static const struct span nowhere = {0, 0};
+    const unsigned flags = TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL;
+    TRY(template_render(t, messages, n, open_turn, r, err));
+    TRY(tokenizer_encode_within(tok, str_c(&r->text), r->text.len, flags,
+                                r->n_literals ? r->literals : &nowhere, r->n_literals, out, err));
+    /* The template wrote the marker that the tokenizer adds too: one is enough. */
+    int32_t bos = tokenizer_bos(tok);
+    if (r->adds_bos && out->n >= 2 && bos >= 0 && out->ids[0] == bos && out->ids[1] == bos) {
+        out->n--;
+        memmove(out->ids, out->ids + 1, out->n * sizeof *out->ids);
+        memmove(out->starts, out->starts + 1, out->n * sizeof *out->starts);
+    }
+    /* An open turn is not finished: what the tokenizer adds at a text's end does not belong. */
+    int32_t eos = tokenizer_eos(tok);
+    if (open_turn && out->n && eos >= 0 && out->ids[out->n - 1] == eos &&
+        (size_t)out->starts[out->n - 1] == r->text.len)
+        out->n--;
+    return MIL_OK;
+}

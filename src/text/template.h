@@ -53,5 +53,11 @@ const char *template_end_token(const struct chat_template *t);
 enum mil_status template_render(const struct chat_template *t, const struct message *messages,
                                 size_t n, bool open_turn, struct rendered *r,
                                 struct mil_error *err);
+/* Render, and tokenise the rendering once: special tokens only in the template's own words, BOS as
+ * the tokenizer says unless the template wrote it.  r and out are replaced; starts in out are
+ * offsets in r->text.  For training and generation alike. */
+enum mil_status template_encode(const struct chat_template *t, const struct tokenizer *tok,
+                                const struct message *messages, size_t n, bool open_turn,
+                                struct rendered *r, struct tokens *out, struct mil_error *err);
 
 #endif

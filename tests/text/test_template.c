@@ -171,6 +171,30 @@ static void test_recognise(void **state) {
         assert_fails(template_recognise(broken[i], &t, &err), MIL_UNSUPPORTED, "hash");
 }
 
+/* small-bytes writes <s> in front and </s> behind: an open turn must not end. */
+static void test_encode(void **state) {
+    (void)state;
+    char path[PATH_CAP];
+    struct tokenizer *tok = NULL;
+    struct rendered r = {0};
+    struct tokens k = {0};
+    snprintf(path, sizeof path, "%s/small-bytes", TEST_DATA);
+    assert_ok(tokenizer_open_dir(path, &tok, &err));
+    assert_ok(template_encode(find("chatml_bare"), tok, turns, 1, true, &r, &k, &err));
+    assert_int_equal(k.ids[0], tokenizer_bos(tok));
+    assert_int_equal(k.ids[1], tokenizer_id(tok, "<|im_start|>"));
+    assert_int_not_equal(k.ids[k.n - 1], tokenizer_eos(tok));
+    assert_true(k.starts[k.n - 1] < (int64_t)r.text.len);
+    assert_ok(template_encode(find("llama2"), tok, turns, 1, true, &r, &k, &err));
+    assert_int_equal(k.ids[0], tokenizer_bos(tok));
+    assert_int_not_equal(k.ids[1], tokenizer_bos(tok));
+    assert_ok(template_encode(find("plain"), tok, turns, 2, false, &r, &k, &err));
+    assert_int_equal(k.ids[k.n - 1], tokenizer_eos(tok));
+    rendered_release(&r);
+    tokens_release(&k);
+    tokenizer_free(&tok);
+}
+
 static void recognise_from(const char *dir, const char *want) {
     struct tokenizer *tok = NULL;
     const struct chat_template *t = NULL;
@@ -208,6 +232,7 @@ int main(void) {
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_recognise),
         cmocka_unit_test(test_recognise_models),
+        cmocka_unit_test(test_encode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

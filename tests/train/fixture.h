@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "io/records.h"
 #include "train/run.h"
 
 /* Notices of a run, to look for words in. */

@@ -4,6 +4,7 @@
 
     record_trajectories.py tiny OUT_DIR              makes OUT_DIR/{tiny/, rows.jsonl, tiny.json}
     record_trajectories.py model HF_DIR ROWS OUT.json       a real model on the same rows
+    record_trajectories.py schedules OUT.json               learning rates of transformers' schedules
 
 Needs torch, transformers, tokenizers.  The adapted weight is split once, W_res = W - s B0 A0, and
 y = W_res x + s B A x is trained: 6 AdamW steps of 8 rows, in file order, constant learning rate,
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import get_scheduler
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TARGETS = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
@@ -170,6 +172,25 @@ def record(path, dtype, rows, r, lr, out):
         f.write("\n")
 
 
+def schedules(out):
+    """Every step's rate as the optimiser uses it, by transformers' own scheduler objects."""
+    golden = []
+    for kind in ("linear", "cosine", "constant", "constant_with_warmup"):
+        for warmup, total in ((0, 1), (0, 7), (3, 10), (10, 37), (100, 20)):
+            optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-4)
+            scheduler = get_scheduler(kind, optimizer, num_warmup_steps=warmup,
+                                      num_training_steps=total)
+            rates = []
+            for _ in range(total):
+                rates.append(float(optimizer.param_groups[0]["lr"]))
+                optimizer.step()
+                scheduler.step()
+            golden.append({"type": kind, "learning_rate": 3e-4, "warmup": warmup, "total": total,
+                           "rates": rates})
+    with open(out, "w") as f:
+        f.write("[\n" + ",\n".join(json.dumps(g) for g in golden) + "\n]\n")
+
+
 def main():
     if len(sys.argv) == 3 and sys.argv[1] == "tiny":
         out, rows = sys.argv[2], make_rows(STEPS * BATCH)
@@ -181,6 +202,8 @@ def main():
         with open(sys.argv[3]) as f:
             rows = [json.loads(line) for line in f]
         record(sys.argv[2], torch.float32, rows, 32, 3e-4, sys.argv[4])
+    elif len(sys.argv) == 3 and sys.argv[1] == "schedules":
+        schedules(sys.argv[2])
     else:
         sys.exit(__doc__)
 

@@ -2,7 +2,8 @@
 /* prompt.c - rendering and encoding of prompts.
  *
  * The tokenizer adds its own special tokens (BOS) unless the template's text holds them already; an
- * EOS that it would append is taken off again: the answer is still to come. */
+ * EOS that it would append is taken off again: the answer is still to come.  Special tokens written
+ * in a raw prompt are those tokens; within a template only the template's own words can be. */
 #include "eval/prompt.h"
 
 #include <string.h>
@@ -47,8 +48,11 @@ static void raw_text(const struct message *messages, size_t n, struct str *out) 
 static enum mil_status encode(const struct prompter *p, const struct rendered *r,
                               struct tokens *out, struct mil_error *err) {
     unsigned flags = TOKENIZE_PARSE_SPECIAL | (r->adds_bos ? 0u : TOKENIZE_ADD_SPECIAL);
+    const struct span whole = {0, r->text.len};
+    const struct span *where = p->template_ ? r->literals : &whole;
     TRY(str_status(&r->text, err));
-    TRY(tokenizer_encode(p->tokenizer, str_c(&r->text), r->text.len, flags, out, err));
+    TRY(tokenizer_encode_within(p->tokenizer, str_c(&r->text), r->text.len, flags, where,
+                                p->template_ ? r->n_literals : 1, out, err));
     int32_t eos = tokenizer_eos(p->tokenizer);
     bool appended = out->n > 0 && eos >= 0 && out->ids[out->n - 1] == eos &&
                     out->starts[out->n - 1] == (int64_t)r->text.len && r->text.len > 0;

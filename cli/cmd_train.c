@@ -27,9 +27,11 @@ static void on_init(void *ctx, const struct mil_init_row *row) {
     s->modules = row->total;
     s->init_seconds += row->seconds;
     if (row->residual > s->init_residual) s->init_residual = row->residual;
-    screen_progress("initialising module %zu of %zu: %s", row->index + 1, row->total, row->module);
-    if (row->index + 1 < row->total) return;
-    char seconds[32];
+    size_t done = row->index + 1;
+    char left[32], seconds[32];
+    mil_format_seconds(left, s->init_seconds / (double)done * (double)(row->total - done));
+    screen_progress("initialising module %zu of %zu, ETA %s", done, row->total, left);
+    if (done < row->total) return;
     screen_line("initialised %zu modules in %s (largest residual %.1e)", row->total,
                 mil_format_seconds(seconds, s->init_seconds), s->init_residual);
 }

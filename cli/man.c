@@ -72,6 +72,25 @@ static void verb_section(FILE *f, const struct verb *verb) {
     fputs("\n.RE\n.fi\n", f);
 }
 
+static void key_section(FILE *f) {
+    size_t n;
+    const struct mil_config_key *keys = mil_config_keys(&n);
+    fputs(".SH TRAINING CONFIGURATION\nKeys of CONFIG.yaml, and of the key=value words after it.\n",
+          f);
+    for (size_t i = 0; i < n; i++) {
+        fprintf(f, ".TP\n.B %s\n", keys[i].name);
+        escaped(f, keys[i].help);
+        if (keys[i].required) {
+            fputs(" (required)", f);
+        } else if (keys[i].default_value[0]) {
+            fputs(" (default ", f);
+            escaped(f, keys[i].default_value);
+            fputc(')', f);
+        }
+        fputs(".\n", f);
+    }
+}
+
 void man_page(FILE *f) {
     fprintf(f,
             ".\\\" generated from the option tables by 'milora help --man'\n"
@@ -90,6 +109,7 @@ void man_page(FILE *f) {
     fputs(".SH VERBS\n", f);
     for (size_t i = 0; verbs[i]; i++)
         if (!verbs[i]->hidden) verb_section(f, verbs[i]);
+    key_section(f);
     fputs(
         ".SH EXIT STATUS\n0: success.  1: a run that failed (disk full, no memory, a loss that is\n"
         "not finite).  2: wrong usage or bad input.\n"

@@ -10,7 +10,9 @@
 
 #include "cli.h"
 
+enum { PROGRESS_MILLISECONDS = 80 };
 static bool terminal_, shown_;
+static double last_progress_;
 
 void screen_init(void) {
     const char *term = getenv("TERM");
@@ -41,6 +43,9 @@ FILE *screen_stream(void) {
 
 void screen_progress(const char *fmt, ...) {
     if (!terminal_ || common.quiet) return;
+    double now = mil_clock();
+    if (now - last_progress_ < PROGRESS_MILLISECONDS / 1e3) return;
+    last_progress_ = now;
     char line[512];
     va_list args;
     va_start(args, fmt);

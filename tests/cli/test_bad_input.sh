@@ -132,7 +132,7 @@ fi
 
 # A disk that is full: a limit on the size of files stands in for it.
 ulimit -f 4
-refused 1 "adapter_model.safetensors" init base full --rank 4
+refused 1 "adapter_model.safetensors" init base full --rank 4 --json
 refused 1 "" merge base adapter full
 refused 1 "" export adapter full --format residual
 refused 1 "" export adapter full --format gguf

@@ -27,7 +27,6 @@ int main(void) {
     return 0;
 }
 C
-  sed -i "s|^prefix=.*|prefix=$work/root|" "$pc/milora.pc"
   flags=$(PKG_CONFIG_PATH=$pc pkg-config --cflags --libs milora) || fail "pkg-config"
   "$cc" use.c -o use $flags 2>err || fail "linking against the installed library: $(head -n 5 err)"
   [ "$(./use)" = "$("$milora" --version | cut -d' ' -f2)" ] || fail "the small program prints $(./use)"

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "adapt/adapter.h"
+#include "api/output.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/threads.h"
@@ -177,14 +178,6 @@ static enum mil_status make(struct init_run *run, const struct checkpoint *base,
 
 /* ---- writing */
 
-/* An output that cannot be made is told before the hours of work, and nothing is left behind. */
-static enum mil_status probe_output(const char *path, struct mil_error *err) {
-    struct stage stage = {0};
-    TRY(stage_open(&stage, path, false, err));
-    stage_abort(&stage);
-    return MIL_OK;
-}
-
 static enum mil_status save(const struct adapter *a, const char *out,
                             struct mil_adapter_result *result, struct mil_error *err) {
     struct stage stage = {0};
@@ -210,7 +203,7 @@ static enum mil_status check_options(const struct mil_adapter_options *o, struct
         return error_set(err, MIL_USAGE,
                          "method '%s' has no adapter to initialise; train with it directly",
                          method->name);
-    return probe_output(o->out, err);
+    return output_probe(o->out, err);
 }
 
 enum mil_status mil_adapter_init(const struct mil_adapter_options *options, mil_init_fn fn,

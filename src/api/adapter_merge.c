@@ -6,6 +6,7 @@
 
 #include "adapt/adapter.h"
 #include "api/handle.h"
+#include "api/output.h"
 #include "core/mem.h"
 #include "core/threads.h"
 #include "io/file.h"
@@ -114,18 +115,6 @@ static enum mil_status stored_dtype(const char *asked, const struct checkpoint *
     return error_set(err, MIL_USAGE, "dtype '%s': use bf16, f16 or f32", asked);
 }
 
-/* An output that cannot be made is told before the work, and nothing is left behind. */
-static enum mil_status probe_output(const char *path, bool directory, struct mil_error *err) {
-    if (path_exists(path))
-        return error_set(err, MIL_ACCESS, "%s: exists already; remove it or choose another name",
-                         path);
-    if (!directory) return MIL_OK;
-    struct stage stage = {0};
-    TRY(stage_open(&stage, path, false, err));
-    stage_abort(&stage);
-    return MIL_OK;
-}
-
 static enum mil_status write_merged(const struct mil_merge_options *o, struct mil_merge_result *r,
                                     struct mil_error *err) {
     struct checkpoint *base = NULL;
@@ -149,7 +138,7 @@ enum mil_status mil_merge(const struct mil_merge_options *options, struct mil_me
     struct probe p = {0};
     enum mil_status st;
     double start = clock_seconds();
-    TRY_GOTO(probe_output(options->out, true, err));
+    TRY_GOTO(output_probe(options->out, err));
     if (!options->no_probe) TRY_GOTO(probe_before(options, &p, err));
     TRY_GOTO(write_merged(options, &r, err));
     if (!options->no_probe) TRY_GOTO(probe_after(options, &p, &r, err));
@@ -193,7 +182,7 @@ enum mil_status mil_export(const struct mil_export_options *options, struct mil_
     enum dtype dtype = DT_F32;
     enum mil_status st;
     TRY_GOTO(format_of(options->format, &format, err));
-    TRY_GOTO(probe_output(options->out, format != EXPORT_GGUF, err));
+    TRY_GOTO(output_probe(options->out, err));
     TRY_GOTO(stored_dtype(options->dtype ? options->dtype : "f32", NULL, DT_F32, &dtype, err));
     TRY_GOTO(adapter_load(options->adapter, NULL, &a, err));
     if (options->model || format != EXPORT_PEFT) {

@@ -171,9 +171,16 @@ static void initialise_merge_export(void **state) {
     assert_true(mr.largest_logit > 0);
     assert_int_equal(mr.argmax_changed, 0);
     assert_fails(mil_merge(&mo, &mr, &err), MIL_ACCESS, "exists already");
-    mo.out = "/nonexistent/x/y";
+    char elsewhere[600];
+    snprintf(elsewhere, sizeof elsewhere, "%s/new/place", dir);
+    mo.out = elsewhere;
     mo.dtype = "f64";
-    assert_int_not_equal(mil_merge(&mo, NULL, &err), MIL_OK);
+    mo.no_probe = 1;
+    assert_fails(mil_merge(&mo, NULL, &err), MIL_USAGE, "f64");
+    snprintf(elsewhere, sizeof elsewhere, "%s/new", dir);
+    assert_false(path_exists(elsewhere));
+    mo.out = MODEL "/config.json/x/y";
+    assert_fails(mil_merge(&mo, NULL, &err), MIL_ACCESS, "not a directory");
 
     struct mil_export_options e = {.adapter = a, .out = merged, .format = "pefft"};
     assert_fails(mil_export(&e, &err), MIL_USAGE, "pefft");

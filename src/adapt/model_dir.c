@@ -4,17 +4,17 @@
  * Tensors are streamed one by one: the largest weight in f32 is all that is held.  A weight that is
  * neither edited nor converted is copied byte for byte; tensors that the decoder does not use (old
  * rotary tables) always are.  From a GGUF file the weights get Hugging Face's names and order in
- * one file, and its tokenizer, which is part of the metadata, cannot be carried over as a file. */
+ * one file, and the tokenizer in its metadata becomes tokenizer.json. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "adapt/internal.h"
-#include "core/log.h"
 #include "core/mem.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "kern/dequant.h"
+#include "text/tokenizer_carry.h"
 
 /* One tensor of the output. */
 struct item {
@@ -225,13 +225,7 @@ static enum mil_status copy_companions(const struct checkpoint *base, const char
         "tokenizer_config.json",  "vocab.json",         "merges.txt",
         "added_tokens.json",      "chat_template.json", "chat_template.jinja",
         "special_tokens_map.json"};
-    if (base->is_gguf) {
-        log_warning(
-            "%s: the tokenizer inside a GGUF file cannot be written as tokenizer.json; copy "
-            "the original model's tokenizer files into the output",
-            base->path);
-        return MIL_OK;
-    }
+    if (base->is_gguf) return tokenizer_carry_gguf(base->gguf, dir, err);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char from[PATH_CAP], to[PATH_CAP];
         TRY(path_join(from, base->path, names[i], err));

@@ -5,36 +5,30 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "text/tokenizer_gguf.h"
 #include "text/tokenizer_impl.h"
 #include "text/tokenizer_steps.h"
-
-enum gguf_token { GGUF_NORMAL = 1, GGUF_UNKNOWN, GGUF_CONTROL, GGUF_USER, GGUF_UNUSED, GGUF_BYTE };
 
 #define LLAMA3                                                                                     \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "                     \
     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
-/* tokenizer.ggml.pre -> expressions applied one after the other, matches isolated. */
-struct pre_row {
-    const char *name, *regexes[3];
-    bool ignore_merges, add_bos;
-};
 static const struct pre_row pre_rows[] = {
     {"gpt-2", {PRETOK_GPT2}, false, false}, {"smollm", {"\\p{N}", PRETOK_GPT2}, false, false},
     {"llama-bpe", {LLAMA3}, true, true},    {"llama-v3", {LLAMA3}, true, true},
     {"llama3", {LLAMA3}, true, true},
 };
 
-static bool same(struct gguf_str s, const char *text) {
+bool gguf_str_is(struct gguf_str s, const char *text) {
     return s.n == strlen(text) && memcmp(s.data, text, s.n) == 0;
 }
 
-static enum mil_status find_pre(const struct gguf_file *f, const struct pre_row **out,
-                                struct mil_error *err) {
+enum mil_status gguf_pre_find(const struct gguf_file *f, const struct pre_row **out,
+                              struct mil_error *err) {
     struct gguf_str pre = {"default", 7};
     gguf_get_str(f, "tokenizer.ggml.pre", &pre);
     for (size_t i = 0; i < sizeof pre_rows / sizeof *pre_rows; i++)
-        if (same(pre, pre_rows[i].name)) {
+        if (gguf_str_is(pre, pre_rows[i].name)) {
             *out = &pre_rows[i];
             return MIL_OK;
         }
@@ -124,7 +118,7 @@ static enum mil_status read_gpt2(const struct gguf_file *f, struct tokenizer *t,
                                  struct mil_error *err) {
     const struct pre_row *pre = NULL;
     uint64_t n;
-    TRY(find_pre(f, &pre, err));
+    TRY(gguf_pre_find(f, &pre, err));
     for (size_t i = 0; i < 3 && pre->regexes[i]; i++)
         TRY(pretok_add_isolated(&t->pretok, pre->regexes[i], err));
     t->bpe.byte_symbols = true;
@@ -188,9 +182,9 @@ static enum mil_status read_tokenizer(const struct gguf_file *f, struct tokenize
     bool add_bos = false;
     if (!gguf_get_str(f, "tokenizer.ggml.model", &model))
         return error_set(err, MIL_INPUT, "the GGUF file holds no tokenizer (tokenizer.ggml.model)");
-    if (same(model, "gpt2"))
+    if (gguf_str_is(model, "gpt2"))
         TRY(read_gpt2(f, t, &add_bos, err));
-    else if (same(model, "llama"))
+    else if (gguf_str_is(model, "llama"))
         TRY(read_llama(f, t, &add_bos, err));
     else
         return error_set(err, MIL_UNSUPPORTED,

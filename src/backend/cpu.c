@@ -78,14 +78,18 @@ static const struct backend_ops cpu_ops = {
     .sum_squares = cpu_sum_squares,
 };
 
+/* "oneDNN 2.6.3" where the library multiplies the compute type, "own kernels" where we do. */
+static const char *products(const struct cpu_backend *b) {
+    if (b->base.act == DT_F64) return "OpenBLAS";
+    bool library = b->base.act == DT_BF16 ? b->product.has_bf16 : b->product.has_f32;
+    return library ? product_library() : "own kernels";
+}
+
 static void describe(struct cpu_backend *b) {
-    const char *products = product_library();
-    if (b->base.act == DT_F64) products = "OpenBLAS";
-    const char *how = "";
-    if (b->base.act == DT_BF16) how = b->product.has_bf16 ? " bf16" : " f32 on widened bf16";
-    snprintf(b->text, sizeof b->text, "cpu: %s, found %s, using %s; %d thread%s; %s, products %s%s",
-             cpu_model_name(), isa_name(cpu_isa_found()), isa_name(b->kern.level), threads_count(),
-             threads_count() == 1 ? "" : "s", dtype_name(b->base.act), products, how);
+    snprintf(b->text, sizeof b->text,
+             "cpu: %s, found %s, using %s; %d thread%s; %s, products by %s", cpu_model_name(),
+             isa_name(cpu_isa_found()), isa_name(b->kern.level), threads_count(),
+             threads_count() == 1 ? "" : "s", dtype_name(b->base.act), products(b));
 }
 
 enum mil_status backend_cpu_open(enum dtype compute, struct backend **out, struct mil_error *err) {

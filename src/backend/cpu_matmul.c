@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpu_matmul.c - which library multiplies what.
+/* cpu_matmul.c - who multiplies what.
  *
- *   f64 x f64                    OpenBLAS dgemm (the exact instance, for tests and the SVD's
- * friends) f32 x f32 -> f32             oneDNN bf16 x bf16 -> f32 or bf16   oneDNN where the
- * processor multiplies bf16; otherwise both operands are widened block by block and multiplied in
- * f32 f32 x f32 -> bf16            f32 into scratch, then one rounding
+ *   f64 x f64                    OpenBLAS dgemm (the exact instance that tests compute in)
+ *   f32 x f32 -> f32             oneDNN with AVX-512
+ *   bf16 x bf16 -> f32 or bf16   oneDNN with AVX512-BF16 or AMX
+ *   all other cases              own kernel (kern/.../product_tmpl.h), operands widened to f32
  *
  * Measured on two Zen 4 cores, M = 1000, K = 576 .. 4096: f32 oneDNN 190-220 GF/s against
- * OpenBLAS's 160-195; and oneDNN's rows have the same bits for any M and any number of threads,
- * which OpenBLAS's have not (docs/numerics.md). */
+ * OpenBLAS's 160-195; and oneDNN's rows have the same bits for any M and any number of threads
+ * where it uses its AVX-512 kernels, which OpenBLAS's have not, nor oneDNN's for AVX2
+ * (docs/numerics.md).
+ */
 #include <cblas.h>
 
 #include "backend/cpu.h"
+#include "core/threads.h"
 
 static void multiply_f64(unsigned flags, double alpha, struct tensor a, struct tensor b,
                          double beta, struct tensor c) {
@@ -22,59 +25,37 @@ static void multiply_f64(unsigned flags, double alpha, struct tensor a, struct t
                 (blasint)b.ld, beta, c.data, (blasint)c.ld);
 }
 
-/* Blocks of the widened product: a block of op(B) is widened once for all blocks of op(A).  Cutting
- * m and n changes no sum; k is never cut. */
-enum { WIDEN_M = 256, WIDEN_N = 1024 };
+/* ---- own kernel ---- */
 
-static int64_t at_most(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
-/* x as f32 in memory. */
-static struct tensor widened(struct stream *s, struct tensor x, float *memory) {
-    struct tensor y = tensor_of(memory, DT_F32, x.rows, x.cols);
-    cpu_map(s, y, 1.0, x, false);
-    return y;
-}
-
-struct widen {
-    unsigned flags;
-    double alpha, beta;
-    float *a, *b, *c; /* scratch of WIDEN_M x k, WIDEN_N x k, WIDEN_M x WIDEN_N */
+struct product_call {
+    const struct kern *kern;
+    struct kern_product a;
 };
-
-/* One block of C; b is f32 already. */
-static enum mil_status multiply_block(struct stream *s, const struct widen *w, struct tensor a,
-                                      struct tensor b, struct tensor c, struct mil_error *err) {
-    struct product *p = &cpu_of(s)->product;
-    struct tensor wide_a = widened(s, a, w->a);
-    struct tensor wide_c = tensor_of(w->c, DT_F32, c.rows, c.cols);
-    if (w->beta != 0.0) cpu_map(s, wide_c, 1.0, c, false);
-    TRY(product_run(p, w->flags, w->alpha, wide_a, b, w->beta, wide_c, err));
-    cpu_map(s, c, 1.0, wide_c, false);
-    return MIL_OK;
+static void product_tiles(void *ctx, int64_t begin, int64_t end) {
+    const struct product_call *c = ctx;
+    c->kern->product(&c->a, begin, end);
 }
 
-static enum mil_status multiply_widened(struct stream *s, struct widen *w, struct tensor a,
-                                        struct tensor b, struct tensor c, struct mil_error *err) {
-    bool ta = w->flags & MATMUL_TRANS_A, tb = w->flags & MATMUL_TRANS_B;
-    int64_t k = ta ? a.rows : a.cols;
-    size_t rows = (size_t)at_most(WIDEN_M, c.rows), cols = (size_t)at_most(WIDEN_N, c.cols);
-    w->a = cpu_scratch(s, (rows * (size_t)k + cols * (size_t)k + rows * cols) * sizeof(float));
-    if (!w->a) return MIL_OK; /* the stream knows */
-    w->b = w->a + rows * (size_t)k;
-    w->c = w->b + cols * (size_t)k;
-    for (int64_t j = 0; j < c.cols; j += WIDEN_N) {
-        int64_t n = at_most(WIDEN_N, c.cols - j);
-        struct tensor bj = widened(s, tb ? tensor_rows(b, j, n) : tensor_cols(b, j, n), w->b);
-        for (int64_t i = 0; i < c.rows; i += WIDEN_M) {
-            int64_t m = at_most(WIDEN_M, c.rows - i);
-            struct tensor ai = ta ? tensor_cols(a, i, m) : tensor_rows(a, i, m);
-            struct tensor cij = tensor_cols(tensor_rows(c, i, m), j, n);
-            TRY(multiply_block(s, w, ai, bj, cij, err));
-        }
-    }
-    return MIL_OK;
+static void multiply_own(struct stream *s, unsigned flags, double alpha, struct tensor a,
+                         struct tensor b, double beta, struct tensor c) {
+    bool ta = flags & MATMUL_TRANS_A;
+    struct product_call call = {&cpu_of(s)->kern,
+                                {.a = a.data,
+                                 .b = b.data,
+                                 .c = c.data,
+                                 .in_type = a.dtype,
+                                 .c_type = c.dtype,
+                                 .m = c.rows,
+                                 .n = c.cols,
+                                 .k = ta ? a.rows : a.cols,
+                                 .lda = a.ld,
+                                 .ldb = b.ld,
+                                 .ldc = c.ld,
+                                 .trans_a = ta,
+                                 .trans_b = flags & MATMUL_TRANS_B,
+                                 .alpha = alpha,
+                                 .beta = beta}};
+    parallel_for(kern_product_tiles(c.rows, c.cols), 1, product_tiles, &call);
 }
 
 /* ---- gaps between rows ----
@@ -116,17 +97,21 @@ static enum mil_status multiply_dense(struct stream *s, unsigned flags, double a
     return MIL_OK;
 }
 
+/* What the library multiplies at the level in use with the same bits for any number of rows. */
+static bool library_fits(const struct cpu_backend *b, struct tensor a, struct tensor c) {
+    if (a.dtype == DT_F32) return c.dtype == DT_F32 && b->product.has_f32;
+    return b->product.has_bf16;
+}
+
 void cpu_matmul(struct stream *s, unsigned flags, double alpha, struct tensor a, struct tensor b,
                 double beta, struct tensor c) {
-    struct product *p = &cpu_of(s)->product;
     struct mil_error err = {0};
     enum mil_status st = MIL_OK;
     if (a.dtype == DT_F64)
         multiply_f64(flags, alpha, a, b, beta, c);
-    else if (a.dtype == DT_F32 ? c.dtype == DT_F32 : p->has_bf16)
+    else if (library_fits(cpu_of(s), a, c))
         st = multiply_dense(s, flags, alpha, a, b, beta, c, &err);
     else
-        st = multiply_widened(s, &(struct widen){.flags = flags, .alpha = alpha, .beta = beta}, a,
-                              b, c, &err);
+        multiply_own(s, flags, alpha, a, b, beta, c);
     if (st != MIL_OK) stream_fail(s, st, &err);
 }

@@ -56,8 +56,8 @@ const char *product_library(void) {
 }
 
 /* Cap the library at our level. It accepts this only before its first use in the process: a level
- * lowered later (by a test) keeps the library's earlier cap, and only our own choice between bf16
- * and converted operands follows it. */
+ * lowered later (by a test) keeps the library's earlier cap, and only our own choice of what to
+ * give the library follows it. */
 static void cap_isa(enum isa level) {
     switch (level) {
     case ISA_REF: dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41); break;
@@ -72,9 +72,10 @@ enum mil_status product_init(struct product *p, struct mil_error *err) {
     enum mil_status st = MIL_OK;
     memset(p, 0, sizeof *p);
     cap_isa(cpu_isa_used());
-    unsigned effective = (unsigned)dnnl_get_effective_cpu_isa(),
-             wanted = dnnl_cpu_isa_avx512_core_bf16;
-    p->has_bf16 = cpu_isa_used() >= ISA_AVX512_BF16 && (effective & wanted) == wanted;
+    unsigned effective = (unsigned)dnnl_get_effective_cpu_isa();
+    unsigned for_f32 = dnnl_cpu_isa_avx512_core, for_bf16 = dnnl_cpu_isa_avx512_core_bf16;
+    p->has_f32 = cpu_isa_used() >= ISA_AVX512 && (effective & for_f32) == for_f32;
+    p->has_bf16 = cpu_isa_used() >= ISA_AVX512_BF16 && (effective & for_bf16) == for_bf16;
     DNNL_TRY(dnnl_engine_create(&p->engine, dnnl_cpu, 0), err);
     DNNL_TRY(dnnl_stream_create(&p->stream, p->engine, dnnl_stream_default_flags), err);
     p->entries = mem_calloc(MEM_SCRATCH, PRODUCT_SLOTS, sizeof *p->entries);

@@ -15,7 +15,9 @@ struct product {
     struct dnnl_stream *stream;
     struct product_entry *entries; /* open addressing, PRODUCT_SLOTS of them */
     size_t n_entries;
-    bool has_bf16; /* the library has a fast bf16 product at the level in use */
+    /* At the level in use the library has fast products whose rows do not depend on how many there
+     * are, of this type. */
+    bool has_bf16, has_f32;
 };
 
 enum mil_status product_init(struct product *p, struct mil_error *err);

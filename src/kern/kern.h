@@ -132,6 +132,28 @@ struct kern_sum_squares {
     double *sum;
 };
 
+/* Tiles (see kern_product_tiles): C = alpha op(A) op(B) + beta C, C [m, n], sums over k in real in
+ * index order: an element is one chain of (fused, in the variants) multiply-adds, whatever the
+ * shape and the cut.  op transposes; a and b have one type, act or real; c: act or real. For what
+ * no library does with the same bits for any m (docs/numerics.md). */
+struct kern_product {
+    const void *a, *b;
+    void *c;
+    enum dtype in_type, c_type;
+    int64_t m, n, k, lda, ldb, ldc;
+    bool trans_a, trans_b;
+    double alpha, beta; /* beta 0: c is not read */
+};
+enum { KERN_PRODUCT_ROWS = 192, KERN_PRODUCT_COLS = 64 };
+/* Tile t covers rows from (t % row_tiles) * KERN_PRODUCT_ROWS and columns from (t / row_tiles) *
+ * KERN_PRODUCT_COLS. */
+static inline int64_t kern_product_row_tiles(int64_t m) {
+    return (m + KERN_PRODUCT_ROWS - 1) / KERN_PRODUCT_ROWS;
+}
+static inline int64_t kern_product_tiles(int64_t m, int64_t n) {
+    return kern_product_row_tiles(m) * ((n + KERN_PRODUCT_COLS - 1) / KERN_PRODUCT_COLS);
+}
+
 /* X(member, argument struct) */
 #define KERN_OP_MAP(X)                                                                             \
     X(map, kern_map)                                                                               \
@@ -140,6 +162,7 @@ struct kern_sum_squares {
     X(rmsnorm_bwd, kern_rmsnorm)                                                                   \
     X(rmsnorm_bwd_w, kern_rmsnorm)                                                                 \
     X(rope, kern_rope)                                                                             \
+    X(product, kern_product)                                                                       \
     X(attention_fwd, kern_attention)                                                               \
     X(attention_delta, kern_attention)                                                             \
     X(attention_bwd_q, kern_attention)                                                             \

@@ -469,6 +469,44 @@ static void adamw_table(const struct kern *k, const struct kern *oracle) {
         for (int base = 0; base < 2; base++) adamw_case(k, oracle, lengths[l], base);
 }
 
+/* ---- product ---- */
+
+static void product_case(const struct kern *k, const struct kern *oracle, int64_t m, int64_t n,
+                         int64_t depth, int mode, enum fill fill) {
+    struct context x = {.op = "product", .kern = k};
+    bool ta = mode & 1, tb = mode & 2;
+    snprintf(x.shape, sizeof x.shape, "%ldx%ldx%ld mode %d", (long)m, (long)n, (long)depth, mode);
+    struct buf a = buf_new(k->act, ta ? depth : m, ta ? m : depth, 3, 1);
+    struct buf b = buf_new(k->act, tb ? n : depth, tb ? depth : n, 1, 3);
+    struct buf c = buf_new(mode & 4 ? k->act : DT_F32, m, n, 2, 1);
+    buf_fill(&a, fill, 1, 1);
+    buf_fill(&b, fill, 2, 1);
+    double beta = mode & 8 ? 2.0 : 0.0;
+    buf_fill(&c, mode & 8 ? fill : FILL_POISON, 3, 1);
+    struct kern_product p = {a.p,  b.p,  c.p,  k->act, c.type, m,  n,   depth,
+                             a.ld, b.ld, c.ld, ta,     tb,     -1, beta};
+    struct kern_product e = p;
+    e.a = a.f64, e.b = b.f64, e.c = c.f64, e.in_type = e.c_type = DT_F64;
+    k->product(&p, 0, kern_product_tiles(m, n));
+    oracle->product(&e, 0, kern_product_tiles(m, n));
+    /* K products of numbers below 6 in one chain, and beta c; typically |sum| < 6 sqrt(K). */
+    double bound = ((double)depth + 4) * U * (6 * sqrt((double)depth) + 12);
+    bool exact = fill == FILL_INTEGER && c.type == DT_F32;
+    buf_compare(&x, &c, "c", c.type == k->act ? unit(k->act) : 0, exact ? 0 : bound);
+    buf_free(&a);
+    buf_free(&b);
+    buf_free(&c);
+}
+
+static void product_table(const struct kern *k, const struct kern *oracle) {
+    static const int64_t shapes[][3] = {{0, 3, 3},  {1, 1, 1},    {1, 65, 300},  {2, 17, 0},
+                                        {5, 64, 7}, {7, 15, 257}, {193, 66, 40}, {64, 130, 256}};
+    for (int i = 0; i < 8; i++)
+        for (int mode = 0; mode < 16; mode++)
+            for (int f = 0; f < 2; f++)
+                product_case(k, oracle, shapes[i][0], shapes[i][1], shapes[i][2], mode, fills[f]);
+}
+
 /* ---- attention ---- */
 
 struct attention_case {
@@ -684,6 +722,7 @@ static const struct {
     {"cross_entropy_table", cross_entropy_table},
     {"cross_entropy_specials", cross_entropy_specials},
     {"adamw_table", adamw_table},
+    {"product_table", product_table},
     {"attention_table", attention_table},
     {"attention_cuts", attention_cuts},
     {"exponential", exponential},

@@ -6,12 +6,16 @@
 #endif
 #include "kern/levels.h"
 
+/* Helpers of the others come first. */
 #include "kern/x86/vector_tmpl.h"
+
+#include "kern/x86/tile_tmpl.h"
 
 #include "kern/x86/attention_tmpl.h"
 #include "kern/x86/cross_entropy_tmpl.h"
 #include "kern/x86/dropout_tmpl.h"
 #include "kern/x86/elementwise_tmpl.h"
+#include "kern/x86/product_tmpl.h"
 #include "kern/x86/reduce_tmpl.h"
 #include "kern/x86/rmsnorm_tmpl.h"
 #include "kern/x86/rope_tmpl.h"

@@ -83,11 +83,12 @@ enum mil_status cli_usage(struct mil_error *err, const char *fmt, ...) CLI_PRINT
 enum mil_status cli_fail(struct mil_error *err, enum mil_status status, const char *fmt, ...)
     CLI_PRINTF(3, 4);
 
-/* ---- texts made from the tables (help.c, man.c, complete.c) */
+/* ---- texts made from the tables (help.c, man.c, markdown.c, complete.c) */
 
 void help_overview(FILE *f);
 void help_verb(FILE *f, const struct verb *verb);
 void man_page(FILE *f);
+void markdown_reference(FILE *f);
 /* shell: "bash", "zsh", "fish"; false for another. */
 bool complete_script(FILE *f, const char *shell);
 

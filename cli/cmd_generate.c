@@ -57,6 +57,8 @@ static enum mil_status one_prompt(const struct generate_args *args, mil_model *m
         double seconds = mil_clock() - state.start;
         putchar('\n');
         fflush(stdout);
+        if (mil_stop_requested())
+            st = cli_fail(err, MIL_INTERRUPTED, "stopped on request after %zu tokens", c.n_ids);
         screen_line("%zu prompt tokens, %zu new tokens, %.1f tok/s%s", c.n_prompt, c.n_ids,
                     seconds > 0 ? (double)c.n_ids / seconds : 0.0,
                     c.ended ? "" : "; not ended by the model");

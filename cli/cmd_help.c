@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_help.c - `help [VERB]`, and the hidden ways to the generated texts: `help --man`,
+/* cmd_help.c - `help [VERB]`, and the hidden ways to the generated texts: `help --man`, `help --markdown`,
  * `__complete SHELL` (used by the install step). */
 #include "verbs.h"
 
 struct help_args {
     const char *verb;
-    bool man;
+    bool man, markdown;
 };
 
 static const char *const *choices_verbs(void) {
@@ -21,6 +21,8 @@ static enum mil_status run_help(const void *p, struct mil_error *err) {
     const struct help_args *args = p;
     if (args->man)
         man_page(stdout);
+    else if (args->markdown)
+        markdown_reference(stdout);
     else if (args->verb)
         help_verb(stdout, verb_find(args->verb));
     else
@@ -41,6 +43,10 @@ static const struct option help_options[] = {
      .type = OPTION_FLAG,
      .offset = offsetof(struct help_args, man),
      .help = "print the manual page, milora(1)"},
+    {.name = "markdown",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct help_args, markdown),
+     .help = "print the reference of docs/cli.md"},
     OPTION_END,
 };
 const struct verb verb_help = {

@@ -48,7 +48,9 @@ enum mil_status cli_flush(struct mil_error *err) {
 
 /* 15 digits: every decimal number of at most that many digits prints as it was written. */
 enum mil_status cli_print_json(struct json_t *root, struct mil_error *err) {
-    if (!root) return cli_fail(err, MIL_NOMEM, "out of memory");
+    if (!root)
+        return cli_fail(err, MIL_NOMEM,
+                        "no JSON could be made: out of memory, or a number that is not finite");
     json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     json_decref(root);
     fputc('\n', stdout);

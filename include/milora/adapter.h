@@ -41,8 +41,7 @@ struct mil_adapter_options {
     const char *const *targets; /* module names; NULL: q_proj, k_proj, v_proj, up_proj, down_proj */
     size_t n_targets;
     uint64_t seed;
-    const char
-        *svd_cache; /* NULL, or a directory that keeps finished initialisations: one of the
+    const char *svd_cache; /* NULL, or a directory that keeps finished initialisations: one of the
                        same base, method, rank, alpha, targets and seed is taken from there */
 };
 /* fn is called after each module (struct mil_init_row: milora/train.h). */

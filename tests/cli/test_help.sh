@@ -106,6 +106,9 @@ complete() { # WORDS... -> what bash offers for the last one
 [[ "$(complete milora train learning_)" = learning_rate= ]] || fail "bash does not complete a key"
 "$milora" help --man >milora.1
 for verb in $verbs; do holds "milora $verb" milora.1; done
+"$milora" help --markdown >reference.md
+sed '1,/printed by `milora help --markdown`, and/d' "$root/docs/cli.md" | cmp -s - reference.md ||
+  fail "docs/cli.md is not what 'milora help --markdown' prints: $(sed '1,/printed by `milora help/d' "$root/docs/cli.md" | diff - reference.md | head -n 5)"
 if command -v groff >/dev/null; then
   groff -man -Tutf8 -ww milora.1 >page 2>groff.err || fail "groff: $(head -n 3 groff.err)"
   [ -s groff.err ] && fail "groff: $(head -n 3 groff.err)"

@@ -14,7 +14,7 @@
 #include "io/file.h"
 #include "world.h"
 
-enum { SEED = 2025, STORIES = 24000, HELD_OUT = 300, TASK_TRAIN = 3000, TASK_TEST = 200 };
+enum { SEED = 2025, STORIES = 16000, HELD_OUT = 300, TASK_TRAIN = 3000, TASK_TEST = 200 };
 
 static enum mil_status write_stories(const char *dir, const char *name, uint32_t stream, int n,
                                      struct mil_error *err) {

@@ -44,6 +44,20 @@ static const char *const kelu_verbs[] = {"vani", "loru", "teki", "sumo", "pirel"
                                          "gado", "neri", "halu", "bisa", "komet"};
 static const char *const kelu_numbers[] = {"dun", "tris", "kel", "pon"};
 
+/* Songs are made of syllables without meaning: their letters are known, Kelu's words are not. */
+static void song(struct dice *d, struct str *out) {
+    static const char consonants[] = "bdfghklmnprstvw", vowels[] = "aeiou";
+    int words = 2 + dice_roll(d, 4);
+    for (int i = 0; i < words; i++) {
+        str_addc(out, ' ');
+        for (int k = 2 + dice_roll(d, 2); k > 0; k--) {
+            str_addc(out, consonants[dice_roll(d, COUNT(consonants) - 1)]);
+            str_addc(out, vowels[dice_roll(d, COUNT(vowels) - 1)]);
+            if (k == 1 && dice_roll(d, 4) == 0) str_addc(out, "nrlst"[dice_roll(d, 5)]);
+        }
+    }
+}
+
 /* Facts about a person never change: functions of the name's number. */
 static const char *home_of(int name) {
     return places[(name * 5 + 3) % COUNT(places)];
@@ -60,7 +74,7 @@ static void sentence_about(struct dice *d, int who, struct str *out) {
     int other = dice_roll(d, COUNT(names));
     int a = dice_roll(d, 10), b = dice_roll(d, 9);
     const char *thing = things[dice_roll(d, COUNT(things))];
-    switch (dice_roll(d, 11)) {
+    switch (dice_roll(d, 12)) {
     case 0: str_addf(out, "%s lives near %s.", name, home_of(who)); break;
     case 1: str_addf(out, "%s has a %s %s.", name, pet_colour_of(who), animals[pet_of(who)]); break;
     case 2: str_addf(out, "It is a %s day.", weather[dice_roll(d, COUNT(weather))]); break;
@@ -88,6 +102,11 @@ static void sentence_about(struct dice *d, int who, struct str *out) {
         str_addf(out, "The %s %s %s %s %s.", colours[dice_roll(d, COUNT(colours))],
                  animals[dice_roll(d, COUNT(animals))], verbs[dice_roll(d, COUNT(verbs))],
                  numbers[2 + dice_roll(d, 4)], plurals[dice_roll(d, COUNT(plurals))]);
+        break;
+    case 10:
+        str_addf(out, "%s sings:", name);
+        song(d, out);
+        str_addc(out, '.');
         break;
     default:
         str_addf(out, "%s says: my %s is %s.", name, animals[pet_of(who)], pet_colour_of(who));

@@ -412,6 +412,14 @@ static void test_full_saved_and_loaded(void **state) {
         assert_close(t->params[i].name, full_trainable(again.full)->params[i].value,
                      t->params[i].value, 0);
     opened_close(&again);
+    /* Stored in the compute type, matrices are used where they are mapped. */
+    assert_ok(full_save(o.full, dir, DT_BF16, &err));
+    again = open_dir(dir, DT_BF16, false);
+    assert_ptr_equal(again.m->embed.data, again.c->embed.data);
+    assert_memory_equal(again.m->embed.data, o.m->embed.data, (size_t)(c.vocab * c.width * 2));
+    /* Only norms and biases, as real, were copied: 34 vectors of at most 24 entries. */
+    assert_true(again.m->owned_bytes > 0 && again.m->owned_bytes <= 34 * 128);
+    opened_close(&again);
     /* Another model's file is refused. */
     assert_fails(full_load(o.full, TEST_DATA "/mistral/model.safetensors", &err), MIL_MISMATCH,
                  "tensor");

@@ -6,11 +6,11 @@
  * single entries.  With h = 1e-5 the truncation error is h^2 |f'''| / 6 and the rounding error
  * about eps |f| n / h = 1e-16 * 4 * 20 / 1e-5 = 1e-9 (n: roundings that the loss has met).  Weights
  * of size 0.3 on a dozen inputs give derivatives of order 1 up to the third: both errors stay below
- * 1e-8 for an entry and, sqrt(entries) <= 25 larger, below 1e-6 for a direction. */
+ * 1e-8 for an entry and, sqrt(entries) <= 25 larger, below 2.5e-7 for a direction. */
 #include "model/adapter.h"
 #include "model/support.h"
 
-static const double h = 1e-5, entry_bound = 1e-7, direction_bound = 1e-6;
+static const double h = 1e-5, entry_bound = 1e-8, direction_bound = 2.5e-7;
 
 struct probe {
     struct opened *o;

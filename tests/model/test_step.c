@@ -293,6 +293,14 @@ static void assert_same_plan(const struct plan *a, const struct plan *b) {
     }
 }
 
+/* What a plan of model_plan says will be allocated: all but the file's own pages. */
+static size_t allocated_bytes(const struct plan *plan) {
+    size_t sum = plan_bytes(plan, PLAN_SESSION);
+    for (size_t i = 0; i < plan->n; i++)
+        if (strstr(plan->entries[i].name, "in place")) sum -= plan->entries[i].bytes;
+    return sum;
+}
+
 /* From config.json alone the same plan comes out as with the weights at hand. */
 static void test_skeleton(void **state) {
     (void)state;
@@ -308,10 +316,12 @@ static void test_skeleton(void **state) {
             assert_ok(checkpoint_open(TEST_DATA "/mistral",
                                       with ? CHECKPOINT_WEIGHTS : CHECKPOINT_CONFIG_ONLY, &o.c,
                                       &err));
+            size_t before = now(MEM_WEIGHTS);
             assert_ok(model_new(o.c, o.b, 64, &o.m, &err));
             assert_true(tensor_present(o.m->embed) == (with == 1));
             o.m->train_all = true;
             model_plan(o.c, o.b, 64, &plans[with]);
+            if (with) assert_int_equal(allocated_bytes(&plans[with]), now(MEM_WEIGHTS) - before);
             step_plan(o.m, &so, &plans[with]);
             infer_plan(o.m, &io, &plans[with]);
             assert_int_equal(plans[with].status, MIL_OK);

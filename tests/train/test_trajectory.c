@@ -111,7 +111,9 @@ static void smollm2_model(void **state) {
     compare_all(TEST_DATA "/smollm2.json", settings);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    (void)argc;
+    sleep_when_idle(argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny_model),
         cmocka_unit_test(tiny_model_recomputed_in_small_pieces),

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* adapter.c - the host side of an adapter: its storage, and its making at step 0. */
-#include <math.h>
-#include <stdio.h>
+/* adapter.c - the host side of an adapter: its storage. */
 #include <string.h>
 
 #include "adapt/internal.h"
 #include "core/mem.h"
-#include "core/threads.h"
 
 /* ---- storage
  * ---------------------------------------------------------------------------------- */
@@ -88,135 +85,4 @@ void delta_saved_b(const struct delta *d, float *b) {
         memcpy(b + i * k, d->db + i * r, (size_t)r * sizeof *b);
         if (d->b0) memcpy(b + i * k + r, d->b0 + i * r, (size_t)r * sizeof *b);
     }
-}
-
-/* ---- step 0
- * ----------------------------------------------------------------------------------- */
-
-static enum mil_status check_options(const struct adapter_options *o, const struct method **method,
-                                     double *alpha, struct mil_error *err) {
-    TRY(method_find(o->method, method, err));
-    if (!(*method)->adapter)
-        return error_set(err, MIL_USAGE,
-                         "method '%s' trains the weights themselves: it has no adapter", o->method);
-    if (o->r < 1)
-        return error_set(err, MIL_USAGE, "r is %lld: it must be at least 1", (long long)o->r);
-    if (!(o->dropout >= 0 && o->dropout < 1))
-        return error_set(err, MIL_USAGE, "lora_dropout is %g: it must lie in [0, 1)", o->dropout);
-    *alpha = o->alpha > 0 ? o->alpha : (*method)->alpha_over_r * (double)o->r;
-    if (!isfinite(*alpha) || isnan(o->alpha))
-        return error_set(err, MIL_USAGE, "lora_alpha is %g: it must be finite", o->alpha);
-    return MIL_OK;
-}
-
-/* Fill in what each selected module is, and its arrays. */
-static enum mil_status fill_shapes(struct adapter *a, const struct model_config *c,
-                                   const bool *selected, struct mil_error *err) {
-    struct delta *d = a->deltas;
-    for (int64_t i = 0; i < c->layers * MODULES; i++) {
-        if (!selected[i]) continue;
-        d->layer = i / MODULES;
-        d->module = (enum module)(i % MODULES);
-        d->m = module_rows(c, d->module);
-        d->n = module_cols(c, d->module);
-        d->r = a->options.r;
-        d->alpha = a->options.alpha;
-        if (d->r > d->m || d->r > d->n)
-            return error_set(
-                err, MIL_USAGE,
-                "r is %lld, but model.layers.%lld.%s is %lld x %lld: r is at most %lld",
-                (long long)d->r, (long long)d->layer, module_path(d->module), (long long)d->m,
-                (long long)d->n, (long long)(d->m < d->n ? d->m : d->n));
-        TRY(delta_alloc(d, !a->method->b0_is_zero, err));
-        d++;
-    }
-    return MIL_OK;
-}
-
-/* The stored weight, exactly, in f64.  MIL_INPUT names the first entry that is not finite. */
-static enum mil_status read_weight(const struct weight_view *v, double *w, struct mil_error *err) {
-    size_t n = (size_t)v->rows * (size_t)v->cols;
-    float *f = mem_alloc(MEM_SCRATCH, n, sizeof *f);
-    if (!f) return error_nomem(err, n * sizeof *f);
-    enum mil_status st = MIL_OK;
-    weight_to_f32(v, f);
-    for (size_t i = 0; i < n && st == MIL_OK; i++) {
-        w[i] = f[i];
-        if (!isfinite(f[i]))
-            st = error_set(err, MIL_INPUT,
-                           "%s: entry (%lld, %lld) is %s: an adapter cannot be made from it",
-                           v->name, (long long)(i / (size_t)v->cols),
-                           (long long)(i % (size_t)v->cols), isnan(f[i]) ? "NaN" : "infinite");
-    }
-    mem_free(f);
-    return st;
-}
-
-static enum mil_status init_one(const struct adapter *a, const struct checkpoint *base, double *w,
-                                struct delta *d, struct method_init *io, struct mil_error *err) {
-    *io = (struct method_init){.w = w,
-                               .m = d->m,
-                               .n = d->n,
-                               .r = d->r,
-                               .scale = delta_scale(d),
-                               .seed = a->options.seed,
-                               .stream = (uint32_t)module_number(d->layer, d->module),
-                               .a0 = d->a0,
-                               .b0 = d->b0};
-    if (a->method->needs_weight)
-        TRY(read_weight(checkpoint_module(base, d->layer, d->module), w, err));
-    enum mil_status st = a->method->init(io, err);
-    if (st != MIL_OK)
-        error_prefix(err, "model.layers.%lld.%s: ", (long long)d->layer, module_path(d->module));
-    return st;
-}
-
-static enum mil_status init_all(struct adapter *a, const struct checkpoint *base,
-                                adapter_init_fn progress, void *ctx, struct mil_error *err) {
-    int64_t most = 0;
-    for (size_t i = 0; a->method->needs_weight && i < a->n; i++)
-        if (a->deltas[i].m * a->deltas[i].n > most) most = a->deltas[i].m * a->deltas[i].n;
-    double *w = mem_alloc(MEM_SCRATCH, (size_t)most, sizeof *w);
-    if (!w) return error_nomem(err, (uint64_t)most * sizeof *w);
-    enum mil_status st = MIL_OK;
-    for (size_t i = 0; i < a->n && st == MIL_OK; i++) {
-        struct method_init io;
-        double start = clock_seconds();
-        st = init_one(a, base, w, &a->deltas[i], &io, err);
-        struct adapter_init_event e = {i, a->n, &a->deltas[i], &io, clock_seconds() - start};
-        if (st == MIL_OK && progress) progress(ctx, &e);
-    }
-    mem_free(w);
-    return st;
-}
-
-enum mil_status adapter_init(const struct checkpoint *base, const struct adapter_options *o,
-                             adapter_init_fn progress, void *ctx, struct adapter **out,
-                             struct mil_error *err) {
-    const struct model_config *c = &base->config;
-    struct adapter_options resolved = *o;
-    const struct method *method;
-    struct adapter *a = NULL;
-    size_t n = 0;
-    REQUIRE(base->layers);
-    *out = NULL;
-    TRY(check_options(o, &method, &resolved.alpha, err));
-    bool *selected = mem_calloc(MEM_OTHER, (size_t)c->layers * MODULES, sizeof *selected);
-    if (!selected) return error_nomem(err, 0);
-    enum mil_status st;
-    TRY_GOTO(adapter_select(c, o, selected, err));
-    for (int64_t i = 0; i < c->layers * MODULES; i++) n += selected[i];
-    TRY_GOTO(adapter_new(&resolved, n, &a, err));
-    a->method = method;
-    a->layers = c->layers;
-    snprintf(a->base_path, sizeof a->base_path, "%s", base->path);
-    TRY_GOTO(checkpoint_fingerprint(base, a->base_fingerprint, err));
-    TRY_GOTO(fill_shapes(a, c, selected, err));
-    TRY_GOTO(init_all(a, base, progress, ctx, err));
-    *out = a;
-    a = NULL;
-fail:
-    adapter_free(&a);
-    mem_free(selected);
-    return st;
 }

@@ -13,7 +13,8 @@
 #include "core/error.h"
 
 /* What an initialiser gets and gives for one module.  w: f64 [m, n] row-major, the stored weight
- * exactly. a0: f32 [r, n]; b0: f32 [m, r]; both zeroed before. */
+ * exactly. a0: f32 [r, n]; b0: f32 [m, r] (NULL where b0_is_zero); both zeroed before.  Initialisers run on
+ * several threads at once, each on its own module. */
 struct method_init {
     const double *w;
     int64_t m, n, r;

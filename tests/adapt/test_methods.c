@@ -8,6 +8,7 @@
 #include "fixture.h"
 
 #include "adapt/internal.h"
+#include "core/threads.h"
 
 static const struct method *method_of(const char *name) {
     const struct method *m;
@@ -194,6 +195,32 @@ static void test_init(void **state) {
     checkpoint_free(&base);
 }
 
+/* The same bits for 1 and 2 threads, also for an adapter of a single module. */
+static void test_threads(void **state) {
+    (void)state;
+    static const char *const one[] = {"model.layers.0.mlp.up_proj"};
+    struct checkpoint *base = open_base();
+    for (int c = 0; c < 2; c++) {
+        struct adapter_options o = options_of("milora", 4);
+        struct adapter *a[2];
+        if (c) o.targets = one;
+        if (c) o.n_targets = 1;
+        for (int t = 0; t < 2; t++) {
+            threads_set(t + 1);
+            a[t] = make_adapter(base, &o, 0);
+        }
+        threads_set(0);
+        for (size_t i = 0; i < a[0]->n; i++) {
+            struct delta *d = &a[0]->deltas[i], *e = &a[1]->deltas[i];
+            assert_memory_equal(d->a0, e->a0, (size_t)(d->r * d->n) * sizeof(float));
+            assert_memory_equal(d->b0, e->b0, (size_t)(d->r * d->m) * sizeof(float));
+        }
+        adapter_free(&a[0]);
+        adapter_free(&a[1]);
+    }
+    checkpoint_free(&base);
+}
+
 /* r = min(m, n): the whole weight is the component. */
 static void test_full_rank(void **state) {
     (void)state;
@@ -259,9 +286,10 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),     cmocka_unit_test(test_factors),
-        cmocka_unit_test(test_select),    cmocka_unit_test(test_init),
-        cmocka_unit_test(test_full_rank), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_table),    cmocka_unit_test(test_factors),
+        cmocka_unit_test(test_select),   cmocka_unit_test(test_init),
+        cmocka_unit_test(test_threads),  cmocka_unit_test(test_full_rank),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

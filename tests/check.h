@@ -56,6 +56,24 @@ static inline const char *test_data_dir(void) {
         }                                                                                          \
     } while (0)
 
+/* SmolLM2-135M-Instruct: $MILORA_SMOLLM2 (a GGUF file or a Hugging Face directory), or what
+ * `make example-model` fetched, or NULL. */
+static inline const char *test_smollm2(void) {
+    static const char fetched[] = TEST_ROOT "/build/models/SmolLM2-135M-Instruct.gguf";
+    const char *given = getenv("MILORA_SMOLLM2");
+    struct stat s;
+    if (given && *given) return given;
+    return stat(fetched, &s) == 0 ? fetched : NULL;
+}
+
+#define skip_without_smollm2()                                                                     \
+    do {                                                                                           \
+        if (!test_smollm2()) {                                                                     \
+            fprintf(stderr, "SKIP %s: no $MILORA_SMOLLM2, no build/models\n", __func__);           \
+            skip();                                                                                \
+        }                                                                                          \
+    } while (0)
+
 /* A fresh directory under $TMPDIR; static storage, removed by nobody (the system's tmp policy). */
 static inline const char *test_tmp_dir(void) {
     static char path[512];

@@ -66,15 +66,9 @@ static void carried(const char *path) {
 
 static void smollm2(void **state) {
     (void)state;
-    char path[PATH_CAP];
-    const char *model = getenv("MILORA_SMOLLM2");
-    snprintf(path, sizeof path, "%s",
-             model ? model : TEST_ROOT "/build/models/SmolLM2-135M-Instruct.gguf");
-    if (!path_exists(path) || path_is_dir(path)) {
-        fprintf(stderr, "SKIP smollm2: no GGUF file at %s\n", path);
-        skip();
-    }
-    carried(path);
+    skip_without_smollm2();
+    if (path_is_dir(test_smollm2())) skip(); /* a directory: nothing to carry over */
+    carried(test_smollm2());
 }
 
 static void vocabulary_files(void **state) {

@@ -212,17 +212,13 @@ static void test_llama2_model(void **state) {
     assert_ok(dir_remove(dir, &err));
 }
 
-/* SmolLM2's own GGUF: its path in $MILORA_SMOLLM2_GGUF. */
 static void test_smollm2(void **state) {
     (void)state;
-    const char *path = getenv("MILORA_SMOLLM2_GGUF");
-    if (!path || !*path) {
-        fprintf(stderr, "SKIP %s: no $MILORA_SMOLLM2_GGUF\n", __func__);
-        skip();
-    }
+    skip_without_smollm2();
+    if (path_is_dir(test_smollm2())) skip(); /* goldens are of the GGUF file's tokenizer */
     struct gguf_file *f = NULL;
     struct tokenizer *t = NULL;
-    assert_ok(gguf_open(path, &f, &err));
+    assert_ok(gguf_open(test_smollm2(), &f, &err));
     assert_ok(tokenizer_open_gguf(f, &t, &err));
     gguf_free(&f);
     assert_int_equal(tokenizer_bos(t), 1);

@@ -58,7 +58,7 @@ static inline const char *test_data_dir(void) {
 
 /* SmolLM2-135M-Instruct: $MILORA_SMOLLM2 (a GGUF file or a Hugging Face directory), or what
  * `make example-model` fetched, or NULL. */
-static inline const char *test_smollm2(void) {
+static inline const char *test_smollm2_path(void) {
     static const char fetched[] = TEST_ROOT "/build/models/SmolLM2-135M-Instruct.gguf";
     const char *given = getenv("MILORA_SMOLLM2");
     struct stat s;
@@ -68,7 +68,7 @@ static inline const char *test_smollm2(void) {
 
 #define skip_without_smollm2()                                                                     \
     do {                                                                                           \
-        if (!test_smollm2()) {                                                                     \
+        if (!test_smollm2_path()) {                                                                \
             fprintf(stderr, "SKIP %s: no $MILORA_SMOLLM2, no build/models\n", __func__);           \
             skip();                                                                                \
         }                                                                                          \

@@ -67,8 +67,8 @@ static void carried(const char *path) {
 static void smollm2(void **state) {
     (void)state;
     skip_without_smollm2();
-    if (path_is_dir(test_smollm2())) skip(); /* a directory: nothing to carry over */
-    carried(test_smollm2());
+    if (path_is_dir(test_smollm2_path())) skip(); /* a directory: nothing to carry over */
+    carried(test_smollm2_path());
 }
 
 static void vocabulary_files(void **state) {

@@ -210,7 +210,7 @@ static void test_recognise_models(void **state) {
     char path[PATH_CAP];
     snprintf(path, sizeof path, "%s/tokenizers/llama3", test_data_dir());
     recognise_from(path, "llama3");
-    const char *smollm2 = test_smollm2();
+    const char *smollm2 = test_smollm2_path();
     if (!smollm2 || path_is_dir(smollm2)) return;
     struct gguf_file *f = NULL;
     struct tokenizer *tok = NULL;

@@ -215,10 +215,10 @@ static void test_llama2_model(void **state) {
 static void test_smollm2(void **state) {
     (void)state;
     skip_without_smollm2();
-    if (path_is_dir(test_smollm2())) skip(); /* goldens are of the GGUF file's tokenizer */
+    if (path_is_dir(test_smollm2_path())) skip(); /* goldens are of the GGUF file's tokenizer */
     struct gguf_file *f = NULL;
     struct tokenizer *t = NULL;
-    assert_ok(gguf_open(test_smollm2(), &f, &err));
+    assert_ok(gguf_open(test_smollm2_path(), &f, &err));
     assert_ok(tokenizer_open_gguf(f, &t, &err));
     gguf_free(&f);
     assert_int_equal(tokenizer_bos(t), 1);

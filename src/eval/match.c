@@ -14,6 +14,7 @@
 #include "io/records.h"
 
 #define DEFAULT_BATCH 8
+#define MAX_BEAMS 256
 
 struct sample {
     char *truth, *reference, *prompt; /* prompt: kept for the file of samples only */
@@ -206,6 +207,9 @@ static enum mil_status settings(struct match *m, struct mil_error *err) {
     if (m->max_length > m->run->positions)
         return error_set(err, MIL_USAGE, "max_length is %lld; the model was opened for %lld",
                          (long long)m->max_length, (long long)m->run->positions);
+    if (m->beams > MAX_BEAMS)
+        return error_set(err, MIL_USAGE, "num_beams is %lld; at most %d are possible",
+                         (long long)m->beams, MAX_BEAMS);
     return prompter_open(&m->prompter, m->run->tokenizer,
                          o->template_name ? o->template_name : m->rules->template_name, err);
 }

@@ -6,6 +6,7 @@
 #include "check.h"
 
 #include "core/mem.h"
+#include "core/threads.h"
 #include "eval/task.h"
 #include "io/json.h"
 
@@ -28,30 +29,14 @@ static inline struct opened open_model(const char *path, enum dtype compute, int
                                        bool tokenizer) {
     struct mil_error err = {0};
     struct opened o = {.positions = positions};
+    threads_set(
+        1); /* small work: two threads mostly wait for each other, worst on a busy machine */
     assert_ok(backend_open("cpu", compute, &o.b, &err));
     assert_ok(checkpoint_open(path, CHECKPOINT_WEIGHTS, &o.c, &err));
     assert_ok(model_new(o.c, o.b, positions, &o.m, &err));
     if (tokenizer) assert_ok(checkpoint_tokenizer(o.c, &o.tokenizer, &err));
     return o;
 }
-
-/* SmolLM2-135M-Instruct: $MILORA_SMOLLM2 (GGUF file or HF directory), else where tools/ puts it;
- * NULL: absent. */
-static inline const char *smollm2_path(void) {
-    const char *path = getenv("MILORA_SMOLLM2"),
-               *made = TEST_ROOT "/build/models/SmolLM2-135M-Instruct.gguf";
-    struct stat s;
-    if (path && *path) return path;
-    return stat(made, &s) == 0 ? made : NULL;
-}
-
-#define skip_without_smollm2()                                                                     \
-    do {                                                                                           \
-        if (!smollm2_path()) {                                                                     \
-            fprintf(stderr, "SKIP %s: no $MILORA_SMOLLM2 and no build/models\n", __func__);        \
-            skip();                                                                                \
-        }                                                                                          \
-    } while (0)
 
 static inline json_t *recorded(const char *name) {
     struct mil_error err = {0};

@@ -183,7 +183,7 @@ static void smollm2(void **state) {
     FILE *f = fopen(path, "w");
     fputs(json_string_value(json_object_get(root, "text")), f);
     fclose(f);
-    struct opened m = open_model(smollm2_path(), DT_F32, 128, true);
+    struct opened m = open_model(test_smollm2_path(), DT_F32, 128, true);
     against(&m, path, json_object_get(root, "perplexity"), 1e-4);
     opened_close(&m);
     json_decref(root);

@@ -98,7 +98,7 @@ static void smollm2(void **state) {
     skip_without_smollm2();
     struct mil_error err = {0};
     json_t *root = recorded("generate_smollm2.json"), *item;
-    struct opened m = open_model(smollm2_path(), DT_F32, 128, false);
+    struct opened m = open_model(test_smollm2_path(), DT_F32, 128, false);
     struct cases c = {.n = 0};
     struct generate_options o = {.top_p = 1, .num_beams = 1};
     struct generated out[MAX_CASES];
@@ -134,28 +134,30 @@ static void smollm2(void **state) {
     json_decref(root);
 }
 
-/* The default type, bf16: the ids of four prompts alone and in a batch of four, greedy, sampled and
+/* The default type, bf16: the ids of three prompts alone and in a batch, greedy, sampled and
  * with beams. */
 static void smollm2_batch(void **state) {
     (void)state;
     skip_without_smollm2();
     struct mil_error err = {0};
     json_t *root = recorded("generate_smollm2.json"), *item;
-    struct opened m = open_model(smollm2_path(), DT_BF16, 128, false);
+    struct opened m = open_model(test_smollm2_path(), DT_BF16, 128, false);
     struct cases c = {.n = 0};
     size_t index;
-    json_array_foreach(json_object_get(root, "cases"), index, item) if (index < 4)
+    json_array_foreach(json_object_get(root, "cases"), index, item) {
+        if (index == 3) break;
         cases_add(&c, json_object_get(item, "prompt"), item);
+    }
     for (int mode = 0; mode < 3; mode++) {
         struct generate_options o = {
-            .max_new_tokens = 12, .top_p = 1, .num_beams = mode == 2 ? 2 : 1, .seed = 5};
-        struct generated alone[4], together[4];
+            .max_new_tokens = 8, .top_p = 1, .num_beams = mode == 2 ? 2 : 1, .seed = 5};
+        struct generated alone[3], together[3];
         struct generator *g = NULL;
         if (mode == 1) o.temperature = 0.8, o.top_p = 0.9;
         assert_ok(generator_new(m.m, o.num_beams, 48, &g, &err));
         assert_ok(generate(g, c.prompts, c.n, &o, NULL, alone, &err));
         generator_free(&g);
-        assert_ok(generator_new(m.m, 4 * o.num_beams, 48, &g, &err));
+        assert_ok(generator_new(m.m, 3 * o.num_beams, 48, &g, &err));
         assert_ok(generate(g, c.prompts, c.n, &o, NULL, together, &err));
         generator_free(&g);
         for (size_t i = 0; i < c.n; i++) {

@@ -30,7 +30,7 @@ enum mil_status sample_greedy(const float *logits, int64_t vocab, int32_t *id,
 
 enum mil_status log_sum_exp(const float *logits, int64_t vocab, double *out,
                             struct mil_error *err) {
-    int32_t top;
+    int32_t top = 0;
     TRY(sample_greedy(logits, vocab, &top, err));
     double max = logits[top], sum = 0;
     if (max == -INFINITY) return not_finite(top, logits[top], err);
@@ -80,7 +80,7 @@ static int64_t nucleus(const float *logits, int64_t vocab, double t, double limi
 enum mil_status sample_nucleus(const float *logits, int64_t vocab, double temperature, double top_p,
                                double u, int32_t *scratch, int32_t *id, struct mil_error *err) {
     REQUIRE(temperature > 0 && vocab > 0);
-    int32_t top;
+    int32_t top = 0;
     TRY(sample_greedy(logits, vocab, &top, err));
     double max = logits[top], total = 0, mass;
     if (max == -INFINITY) return not_finite(top, logits[top], err);

@@ -12,6 +12,7 @@
 
 #include <math.h>
 
+#include "core/cpu.h"
 #include "core/rng.h"
 #include "kern/kern.h"
 
@@ -128,5 +129,36 @@ static inline void buf_compare(const struct context *x, const struct buf *b, con
         }
     buf_check_bands(b, what);
 }
+
+/* Unit roundoff of f32, in which kernels compute. */
+#define U 0x1p-24
+
+/* Called for every level and act; fails by cmocka. */
+typedef void (*op_test)(const struct kern *k, const struct kern *oracle);
+
+static inline void for_tables(op_test test) {
+    struct kern k, oracle;
+    kern_table_init(&oracle, DT_F64, ISA_REF);
+    static const enum dtype acts[] = {DT_F32, DT_BF16};
+    for (int level = ISA_REF; level <= (int)cpu_isa_found(); level++)
+        for (int i = 0; i < 2; i++) {
+            kern_table_init(&k, acts[i], (enum isa)level);
+            test(&k, &oracle);
+        }
+}
+
+/* One cmocka test runs `test` on all tables. */
+struct table_test {
+    const char *name;
+    op_test test;
+};
+static inline void run_on_tables(void **state) {
+    for_tables(((const struct table_test *)*state)->test);
+}
+static inline struct CMUnitTest table_unit_test(const struct table_test *t) {
+    return (struct CMUnitTest){t->name, run_on_tables, NULL, NULL, (void *)(uintptr_t)t};
+}
+
+static const enum fill fills[] = {FILL_NORMAL, FILL_INTEGER};
 
 #endif

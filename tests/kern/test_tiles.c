@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_tiles.c - the kernels that work in tiles, product and attention: as test_kern.c, on shapes
+ * around the tiles (64 x 64, 192 x 64, blocks of 256), with windows, grouped heads, gaps between
+ * rows, and ranges cut in other places. */
+#include "kern_cases.h"
+
+/* ---- product ---- */
+
+static void product_case(const struct kern *k, const struct kern *oracle, int64_t m, int64_t n,
+                         int64_t depth, int mode, enum fill fill) {
+    struct context x = {.op = "product", .kern = k};
+    bool ta = mode & 1, tb = mode & 2;
+    snprintf(x.shape, sizeof x.shape, "%ldx%ldx%ld mode %d", (long)m, (long)n, (long)depth, mode);
+    struct buf a = buf_new(k->act, ta ? depth : m, ta ? m : depth, 3, 1);
+    struct buf b = buf_new(k->act, tb ? n : depth, tb ? depth : n, 1, 3);
+    struct buf c = buf_new(mode & 4 ? k->act : DT_F32, m, n, 2, 1);
+    buf_fill(&a, fill, 1, 1);
+    buf_fill(&b, fill, 2, 1);
+    double beta = mode & 8 ? 2.0 : 0.0;
+    buf_fill(&c, mode & 8 ? fill : FILL_POISON, 3, 1);
+    struct kern_product p = {a.p,  b.p,  c.p,  k->act, c.type, m,  n,   depth,
+                             a.ld, b.ld, c.ld, ta,     tb,     -1, beta};
+    struct kern_product e = p;
+    e.a = a.f64, e.b = b.f64, e.c = c.f64, e.in_type = e.c_type = DT_F64;
+    k->product(&p, 0, kern_product_tiles(m, n));
+    oracle->product(&e, 0, kern_product_tiles(m, n));
+    /* K products of numbers below 6 in one chain, and beta c; typically |sum| < 6 sqrt(K). */
+    double bound = ((double)depth + 4) * U * (6 * sqrt((double)depth) + 12);
+    bool exact = fill == FILL_INTEGER && c.type == DT_F32;
+    buf_compare(&x, &c, "c", c.type == k->act ? unit(k->act) : 0, exact ? 0 : bound);
+    buf_free(&a);
+    buf_free(&b);
+    buf_free(&c);
+}
+
+static void product_table(const struct kern *k, const struct kern *oracle) {
+    static const int64_t shapes[][3] = {{0, 3, 3},  {1, 1, 1},    {1, 65, 300},  {2, 17, 0},
+                                        {5, 64, 7}, {7, 15, 257}, {193, 66, 40}, {64, 130, 256}};
+    for (int i = 0; i < 8; i++)
+        for (int mode = 0; mode < 16; mode++)
+            for (int f = 0; f < 2; f++)
+                product_case(k, oracle, shapes[i][0], shapes[i][1], shapes[i][2], mode, fills[f]);
+}
+
+/* ---- attention ---- */
+
+struct attention_case {
+    int64_t n_q, n_kv, dim, window, group;
+    double spread;
+};
+
+static const struct attention_case attentions[] = {
+    {1, 1, 2, 0, 1, 1},      {1, 17, 8, 0, 1, 1},      {1, 130, 64, 0, 2, 1},
+    {5, 5, 16, 0, 1, 1},     {64, 64, 16, 0, 1, 1},    {65, 65, 24, 0, 3, 1},
+    {63, 127, 30, 0, 1, 1},  {100, 200, 64, 0, 2, 3},  {70, 70, 8, 1, 1, 1},
+    {70, 70, 8, 5, 2, 1},    {150, 150, 16, 64, 1, 1}, {150, 300, 16, 100, 2, 1},
+    {130, 130, 9, 65, 1, 1}, {3, 200, 17, 10, 1, 1},   {20, 20, 256, 0, 1, 1},
+    {200, 200, 16, 0, 1, 30}};
+
+enum { A_Q, A_K, A_V, A_DO, A_O, A_DQ, A_DK, A_DV, A_LSE, A_DELTA, A_BUFFERS };
+
+static void attention_buffers(const struct attention_case *c, enum dtype act, struct buf *b) {
+    int64_t qc = c->dim * c->group;
+    for (int i = 0; i < A_BUFFERS; i++) {
+        bool key = i == A_K || i == A_V || i == A_DK || i == A_DV, stat = i >= A_LSE;
+        b[i] = buf_new(stat ? DT_F32 : act, key ? c->n_kv : c->n_q,
+                       stat  ? c->group
+                       : key ? c->dim
+                             : qc,
+                       i % 4, i % 3);
+        buf_fill(&b[i], i <= A_DO ? FILL_NORMAL : FILL_POISON, (uint32_t)i,
+                 i <= A_K ? c->spread : 1);
+    }
+}
+
+static struct kern_attention attention_args(const struct attention_case *c, struct buf *b,
+                                            int64_t head, bool f64) {
+    void *p[A_BUFFERS];
+    for (int i = 0; i < A_BUFFERS; i++) {
+        bool key = i == A_K || i == A_V || i == A_DK || i == A_DV;
+        int64_t at = key ? 0 : i >= A_LSE ? head : head * c->dim;
+        p[i] = f64 ? (void *)(b[i].f64 + at)
+                   : (void *)((char *)b[i].p + at * (int64_t)dtype_size(b[i].type));
+    }
+    return (struct kern_attention){.q = p[A_Q],
+                                   .k = p[A_K],
+                                   .v = p[A_V],
+                                   .d_o = p[A_DO],
+                                   .o = p[A_O],
+                                   .dq = p[A_DQ],
+                                   .dk = p[A_DK],
+                                   .dv = p[A_DV],
+                                   .lse = p[A_LSE],
+                                   .delta = p[A_DELTA],
+                                   .ldq = b[A_Q].ld,
+                                   .ldk = b[A_K].ld,
+                                   .ldv = b[A_V].ld,
+                                   .ldo = b[A_O].ld,
+                                   .ld_do = b[A_DO].ld,
+                                   .ld_lse = b[A_LSE].ld,
+                                   .ld_delta = b[A_DELTA].ld,
+                                   .ld_dq = b[A_DQ].ld,
+                                   .ld_dk = b[A_DK].ld,
+                                   .ld_dv = b[A_DV].ld,
+                                   .n_q = c->n_q,
+                                   .n_kv = c->n_kv,
+                                   .head_dim = c->dim,
+                                   .window = c->window,
+                                   .group = c->group,
+                                   .scale = 1 / sqrt((double)c->dim)};
+}
+
+/* The f64 copies take over what the kernel under test made: each step is checked on its own. */
+static void take_over(struct buf *b) {
+    for (int64_t r = 0; r < b->rows; r++)
+        for (int64_t c = 0; c < b->cols; c++)
+            b->f64[r * b->ld + c] = get(b->type, b->p, r * b->ld + c);
+}
+
+static void attention_check(const struct kern *k, const struct kern *oracle,
+                            const struct attention_case *c) {
+    struct context x = {.op = "attention", .kern = k};
+    snprintf(x.shape, sizeof x.shape, "q %ld kv %ld dim %ld window %ld group %ld", (long)c->n_q,
+             (long)c->n_kv, (long)c->dim, (long)c->window, (long)c->group);
+    struct buf b[A_BUFFERS];
+    attention_buffers(c, k->act, b);
+    for (int64_t h = 0; h < c->group; h++) {
+        struct kern_attention a = attention_args(c, b, h, false), e = attention_args(c, b, h, true);
+        k->attention_fwd(&a, 0, c->n_q);
+        oracle->attention_fwd(&e, 0, c->n_q);
+    }
+    /* A score is scale times D products of numbers below 5 spread and 5 spread: error (D + 3) u S,
+     * S = scale D 25 spread^2 at the very worst, in practice a few standard deviations of the sum
+     * of D products, 6 sqrt(D) spread^2 scale = 6 spread^2; the worst case of the rounding is
+     * likewise not met. P errs relatively by that plus 6 u; sums of n terms add n u. */
+    double score = ((double)c->dim + 3) * U * 6 * c->spread * c->spread;
+    double p = score + (double)(c->n_kv + 10) * U;
+    buf_compare(&x, &b[A_LSE], "lse", 2 * U, p);
+    buf_compare(&x, &b[A_O], "o", unit(k->act), 2 * p * 5);
+    take_over(&b[A_O]);
+    take_over(&b[A_LSE]);
+    for (int64_t h = 0; h < c->group; h++) {
+        struct kern_attention a = attention_args(c, b, h, false), e = attention_args(c, b, h, true);
+        k->attention_delta(&a, 0, c->n_q);
+        oracle->attention_delta(&e, 0, c->n_q);
+    }
+    double dots = 5 * 5 * sqrt((double)c->dim); /* |d_o . v|, |delta| */
+    buf_compare(&x, &b[A_DELTA], "delta", 2 * U, ((double)c->dim + 2) * U * dots);
+    take_over(&b[A_DELTA]);
+    for (int64_t h = 0; h < c->group; h++) {
+        struct kern_attention a = attention_args(c, b, h, false), e = attention_args(c, b, h, true);
+        k->attention_bwd_q(&a, 0, c->n_q);
+        oracle->attention_bwd_q(&e, 0, c->n_q);
+    }
+    struct kern_attention a = attention_args(c, b, 0, false), e = attention_args(c, b, 0, true);
+    k->attention_bwd_kv(&a, 0, c->n_kv);
+    oracle->attention_bwd_kv(&e, 0, c->n_kv);
+    /* dS = P (dP - delta) errs by |dP - delta| p + P (D + 3) u dots; rows of P sum to 1, columns to
+     * at most the number of queries (times the group). */
+    double ds = 2 * dots * p + ((double)c->dim + 3) * U * dots, scale = 1 / sqrt((double)c->dim);
+    double columns = (double)(c->n_q * c->group);
+    buf_compare(&x, &b[A_DQ], "dq", unit(k->act), scale * ds * 5 * c->spread);
+    buf_compare(&x, &b[A_DK], "dk", unit(k->act), scale * ds * 5 * c->spread * columns);
+    buf_compare(&x, &b[A_DV], "dv", unit(k->act), 2 * p * 5 * columns);
+    for (int i = 0; i < A_BUFFERS; i++) buf_free(&b[i]);
+}
+
+static void attention_table(const struct kern *k, const struct kern *oracle) {
+    for (size_t i = 0; i < sizeof attentions / sizeof *attentions; i++)
+        attention_check(k, oracle, &attentions[i]);
+}
+
+/* A row's bits do not depend on where the range is cut. */
+static void attention_cuts(const struct kern *k, const struct kern *oracle) {
+    (void)oracle;
+    static const struct attention_case c = {150, 213, 24, 90, 2, 1};
+    struct buf whole[A_BUFFERS], cut[A_BUFFERS];
+    attention_buffers(&c, k->act, whole);
+    attention_buffers(&c, k->act, cut);
+    for (int pass = 0; pass < 2; pass++) {
+        struct buf *b = pass ? cut : whole;
+        int64_t step = pass ? 7 : 1000;
+        for (int64_t h = 0; h < c.group; h++) {
+            struct kern_attention a = attention_args(&c, b, h, false);
+            for (int64_t i = 0; i < c.n_q; i += step) {
+                int64_t end = i + step < c.n_q ? i + step : c.n_q;
+                k->attention_fwd(&a, i, end);
+                k->attention_delta(&a, i, end);
+                k->attention_bwd_q(&a, i, end);
+            }
+        }
+        struct kern_attention a = attention_args(&c, b, 0, false);
+        for (int64_t j = 0; j < c.n_kv; j += step)
+            k->attention_bwd_kv(&a, j, j + step < c.n_kv ? j + step : c.n_kv);
+    }
+    for (int i = A_O; i < A_BUFFERS; i++)
+        if (memcmp(whole[i].memory, cut[i].memory, whole[i].bytes) != 0)
+            fail_msg("attention buffer %d differs when the range is cut, level %s act %s", i,
+                     isa_name(k->level), dtype_name(k->act));
+    for (int i = 0; i < A_BUFFERS; i++) {
+        buf_free(&whole[i]);
+        buf_free(&cut[i]);
+    }
+}
+
+static const struct table_test tests[] = {
+    {"product_table", product_table},
+    {"attention_table", attention_table},
+    {"attention_cuts", attention_cuts},
+};
+enum { N_TESTS = sizeof tests / sizeof *tests };
+
+int main(void) {
+    printf("seed %d, levels up to %s\n", SEED, isa_name(cpu_isa_found()));
+    struct CMUnitTest list[N_TESTS];
+    for (int i = 0; i < N_TESTS; i++) list[i] = table_unit_test(&tests[i]);
+    return cmocka_run_group_tests(list, NULL, NULL);
+}

@@ -218,6 +218,25 @@ static enum mil_status write_config(const struct checkpoint *base, enum dtype dt
     return st;
 }
 
+/* A tokenizer that is not there, or of a kind that cannot be written, does not stop a merge. */
+static enum mil_status carry_tokenizer(const struct checkpoint *base, const char *dir,
+                                       struct mil_error *err) {
+    struct mil_error why;
+    const char *remedy = "copy the original model's tokenizer files into the output";
+    if (!gguf_find(base->gguf, "tokenizer.ggml.model")) {
+        log_warning("%s: the file holds no tokenizer; %s", base->path, remedy);
+        return MIL_OK;
+    }
+    enum mil_status st = tokenizer_carry_gguf(base->gguf, dir, &why);
+    if (st == MIL_UNSUPPORTED) {
+        log_warning("%s: the tokenizer cannot be carried over (%s); %s", base->path, why.message,
+                    remedy);
+        return MIL_OK;
+    }
+    if (st != MIL_OK && err) *err = why;
+    return st;
+}
+
 static enum mil_status copy_companions(const struct checkpoint *base, const char *dir,
                                        struct mil_error *err) {
     static const char *const names[] = {
@@ -225,7 +244,7 @@ static enum mil_status copy_companions(const struct checkpoint *base, const char
         "tokenizer_config.json",  "vocab.json",         "merges.txt",
         "added_tokens.json",      "chat_template.json", "chat_template.jinja",
         "special_tokens_map.json"};
-    if (base->is_gguf) return tokenizer_carry_gguf(base->gguf, dir, err);
+    if (base->is_gguf) return carry_tokenizer(base, dir, err);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char from[PATH_CAP], to[PATH_CAP];
         TRY(path_join(from, base->path, names[i], err));

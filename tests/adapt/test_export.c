@@ -165,6 +165,83 @@ static void test_merge_sharded(void **state) {
     adapter_free(&a);
 }
 
+/* The base as llama.cpp's converter would store it, in F32: other names, rows of q and k
+ * interleaved. */
+static void write_gguf_base(const struct checkpoint *base, const char *path) {
+    static const char *const names[MODULES] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                               "ffn_gate", "ffn_up", "ffn_down"};
+    struct gguf_writer *w;
+    float *kept[64];
+    size_t n = 0;
+    assert_ok(gguf_writer_new(path, &w, &err));
+    gguf_put_str(w, "general.architecture", "llama");
+    gguf_put_u32(w, "llama.block_count", 2);
+    gguf_put_u32(w, "llama.embedding_length", 32);
+    gguf_put_u32(w, "llama.feed_forward_length", 48);
+    gguf_put_u32(w, "llama.attention.head_count", 4);
+    gguf_put_u32(w, "llama.attention.head_count_kv", 2);
+    gguf_put_u32(w, "llama.context_length", 64);
+    gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-6f);
+    for (size_t i = 0; i < checkpoint_count(base); i++) {
+        const struct weight_view *v = checkpoint_at(base, i);
+        char name[64] = "output_norm.weight";
+        int64_t ne[2] = {v->cols, v->rows};
+        bool moved = false;
+        float *x = kept[n++] = mem_alloc(MEM_OTHER, (size_t)(v->rows * v->cols), sizeof *x);
+        if (v == &base->embed) strcpy(name, "token_embd.weight");
+        for (int l = 0; l < 2; l++) {
+            const struct layer_views *layer = &base->layers[l];
+            if (v == &layer->attn_norm) snprintf(name, sizeof name, "blk.%d.attn_norm.weight", l);
+            if (v == &layer->mlp_norm) snprintf(name, sizeof name, "blk.%d.ffn_norm.weight", l);
+            for (int m = 0; m < MODULES; m++)
+                if (v == &layer->weight[m]) {
+                    snprintf(name, sizeof name, "blk.%d.%s.weight", l, names[m]);
+                    moved = m == MODULE_Q || m == MODULE_K;
+                }
+        }
+        for (int64_t r = 0; r < v->rows; r++) {
+            int64_t in = r % 8, from = moved ? r - in + in / 2 + 4 * (in % 2) : r;
+            weight_row_f32(v, from, x + r * v->cols);
+        }
+        gguf_put_tensor(w, name, DT_F32, v->rows == 1 ? 1 : 2, ne, x);
+    }
+    assert_ok(gguf_writer_commit(&w, &err));
+    for (size_t i = 0; i < n; i++) mem_free(kept[i]);
+}
+
+/* Merging into a GGUF base gives the weights of merging into the directory it was made from. */
+static void test_merge_gguf(void **state) {
+    (void)state;
+    struct checkpoint *base = open_base(), *gguf, *from_dir, *from_gguf;
+    struct adapter_options o = options_of("milora", 4);
+    struct adapter *a = make_adapter(base, &o, 0.2);
+    char path[PATH_CAP], out[2][PATH_CAP];
+    new_path(path, "base.gguf");
+    write_gguf_base(base, path);
+    gguf = open_model(path);
+    new_path(out[0], "merged");
+    new_path(out[1], "merged");
+    log_set_sink(keep_warning, NULL);
+    assert_ok(adapter_merge(base, a, out[0], DT_BF16, &err));
+    assert_ok(adapter_merge(gguf, a, out[1], DT_BF16, &err));
+    log_set_sink(NULL, NULL);
+    assert_non_null(strstr(warning, "tokenizer"));
+    from_dir = open_model(out[0]);
+    from_gguf = open_model(out[1]);
+    assert_int_equal(checkpoint_count(from_dir), checkpoint_count(from_gguf));
+    for (size_t i = 0; i < checkpoint_count(from_dir); i++) {
+        const struct weight_view *x = checkpoint_at(from_dir, i), *y = checkpoint_at(from_gguf, i);
+        assert_string_equal(x->name, y->name);
+        assert_true(x->dtype == DT_BF16 && y->dtype == DT_BF16);
+        assert_memory_equal(x->data, y->data, (size_t)(x->rows * x->cols) * sizeof(bf16));
+    }
+    checkpoint_free(&from_gguf);
+    checkpoint_free(&from_dir);
+    checkpoint_free(&gguf);
+    adapter_free(&a);
+    checkpoint_free(&base);
+}
+
 static void test_merge_refusals(void **state) {
     (void)state;
     struct checkpoint *base = open_base();
@@ -306,10 +383,10 @@ static void test_gguf(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_merge),         cmocka_unit_test(test_merge_step_0),
-        cmocka_unit_test(test_merge_sharded), cmocka_unit_test(test_merge_refusals),
-        cmocka_unit_test(test_residual),      cmocka_unit_test(test_peft),
-        cmocka_unit_test(test_gguf),
+        cmocka_unit_test(test_merge),          cmocka_unit_test(test_merge_step_0),
+        cmocka_unit_test(test_merge_sharded),  cmocka_unit_test(test_merge_gguf),
+        cmocka_unit_test(test_merge_refusals), cmocka_unit_test(test_residual),
+        cmocka_unit_test(test_peft),           cmocka_unit_test(test_gguf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

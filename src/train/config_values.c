@@ -35,9 +35,10 @@ static enum mil_status built(const struct site *s, json_t *value, json_t **out) 
 }
 
 static enum mil_status text_value(const struct site *s, const json_t *v, json_t **out) {
-    if (json_is_null(v)) return built(s, json_null(), out);
+    bool may_lack = !strcmp(s->key->fallback, "null");
+    if (json_is_null(v) && may_lack) return built(s, json_null(), out);
     if (json_is_string(v)) {
-        if (json_string_length(v) == 0) return wrong(s, v, "a text that is not empty, or null");
+        if (json_string_length(v) == 0) return wrong(s, v, "a text that is not empty");
         return built(s, json_string(json_string_value(v)), out);
     }
     if (!json_is_number(v)) return wrong(s, v, "a text");

@@ -11,15 +11,6 @@
 #include "io/records.h"
 #include "train/run.h"
 
-/* Idle OpenMP threads spin by default, and beside other programs that makes a tiny model a hundred
- * times slower.  The runtime reads the setting when it is loaded, so start again with it.  First thing
- * in main. */
-static inline void sleep_when_idle(char **argv) {
-    if (getenv("OMP_WAIT_POLICY")) return;
-    setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv);
-}
-
 /* Notices of a run, to look for words in. */
 static char notices[8192];
 static inline void keep_notice(void *ctx, enum log_level level, const char *line) {

@@ -119,6 +119,8 @@ static void bad_files_are_refused(void **state) {
          MIL_INPUT},
         {"r: 8.5\n", "r: 8.5 does not fit", MIL_INPUT},
         {"r: many\n", "r: \"many\" does not fit", MIL_INPUT},
+        {"method: null\n", "method: null does not fit: it must be a text", MIL_INPUT},
+        {"template:\n", "template: null does not fit", MIL_INPUT},
         {"r: [8]\n", "r: [8] does not fit", MIL_INPUT},
         {"lora_dropout: 1\n", "from 0 and below 1", MIL_INPUT},
         {"lora_dropout: .nan\n", "bad.yaml", MIL_INPUT},

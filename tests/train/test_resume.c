@@ -262,9 +262,7 @@ static void damaged_checkpoints_are_refused(void **state) {
     assert_fails(train(dir, settings, path, NULL, &err), MIL_MISMATCH, "no key \"milora\"");
 }
 
-int main(int argc, char **argv) {
-    (void)argc;
-    sleep_when_idle(argv);
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kill_9_loses_nothing), /* first: before this process has threads */
         cmocka_unit_test(batch_and_accumulation_are_one_number),

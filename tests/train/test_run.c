@@ -420,9 +420,7 @@ static void the_plan_is_what_is_reserved(void **state) {
     config_release(&c);
 }
 
-int main(int argc, char **argv) {
-    (void)argc;
-    sleep_when_idle(argv);
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_files_of_a_run),
         cmocka_unit_test(checkpoints_have_hugging_face_keys),

@@ -88,32 +88,20 @@ static void tiny_model_recomputed_in_small_pieces(void **state) {
     compare_all(TEST_DATA "/tiny.json", settings);
 }
 
-/* $MILORA_SMOLLM2 (GGUF or directory), or what `make example-model` fetched. */
-static const char *smollm2(void) {
-    static const char fetched[] = TEST_ROOT "/build/models/SmolLM2-135M-Instruct.gguf";
-    const char *given = getenv("MILORA_SMOLLM2");
-    if (given && *given) return given;
-    return path_exists(fetched) ? fetched : NULL;
-}
-
 static void smollm2_model(void **state) {
     (void)state;
     char model[PATH_CAP];
-    if (!getenv("MILORA_SLOW") || !smollm2()) {
-        fprintf(stderr,
-                "SKIP %s: needs MILORA_SLOW=1 and MILORA_SMOLLM2 or `make "
-                "example-model`\n",
-                __func__);
+    skip_without_test_smollm2_path();
+    if (!getenv("MILORA_SLOW")) {
+        fprintf(stderr, "SKIP %s: takes minutes, needs MILORA_SLOW=1\n", __func__);
         skip();
     }
-    snprintf(model, sizeof model, "model_name_or_path=%s", smollm2());
+    snprintf(model, sizeof model, "model_name_or_path=%s", test_smollm2_path());
     const char *const settings[] = {model, "r=32", "learning_rate=3e-4", NULL};
     compare_all(TEST_DATA "/smollm2.json", settings);
 }
 
-int main(int argc, char **argv) {
-    (void)argc;
-    sleep_when_idle(argv);
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny_model),
         cmocka_unit_test(tiny_model_recomputed_in_small_pieces),

@@ -271,6 +271,32 @@ static void splits(void **state) {
     }
 }
 
+/* Every built-in recipe is a configuration that holds together. */
+static void recipes_are_configurations(void **state) {
+    (void)state;
+    static const char *const folders[] = {TEST_ROOT "/recipes", TEST_ROOT "/recipes/demo"};
+    int seen = 0;
+    for (size_t k = 0; k < 2; k++) {
+        struct mil_error err = {0};
+        char **names, path[PATH_CAP];
+        size_t n;
+        assert_ok(dir_list(folders[k], &names, &n, &err));
+        for (size_t i = 0; i < n; i++) {
+            struct config c;
+            const char *dot = strrchr(names[i], '.');
+            if (!dot || strcmp(dot, ".yaml") != 0) continue;
+            assert_ok(path_join(path, folders[k], names[i], &err));
+            assert_ok(config_init(&c, &err));
+            assert_ok(config_read(&c, path, &err));
+            assert_ok(config_check(&c, &err));
+            config_release(&c);
+            seen++;
+        }
+        dir_list_free(names, n);
+    }
+    assert_true(seen >= 7);
+}
+
 /* The n-th allocation fails, for every n: an error, never a crash or a leak. */
 static void no_memory_is_an_error(void **state) {
     (void)state;
@@ -300,6 +326,7 @@ int main(void) {
         cmocka_unit_test(later_work_is_refused_by_name),
         cmocka_unit_test(text_reads_back_as_the_same),
         cmocka_unit_test(splits),
+        cmocka_unit_test(recipes_are_configurations),
         cmocka_unit_test(no_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "adapt/internal.h"
+#include "core/log.h"
 #include "core/mem.h"
 #include "io/file.h"
 #include "io/json.h"

@@ -58,7 +58,9 @@ static enum mil_status sample_fill(struct match *m, const struct eval_row *row, 
                                    struct tokens *prompt, struct mil_error *err) {
     struct str text = {0};
     enum mil_status st = MIL_OK;
-    if (!m->rules->truth(m->rules, row, &text)) {
+    bool usable = m->rules->truth(m->rules, row, &text);
+    TRY_GOTO(str_status(&text, err));
+    if (!usable) {
         st = error_set(err, MIL_INPUT, "nothing to compare with: task %s needs %s",
                        m->run->task->name, m->rules->truth_needs);
         goto fail;

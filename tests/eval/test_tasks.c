@@ -313,10 +313,35 @@ static void full_disk(void **state) {
     assert_fails(task_evaluate(&run, "exact_match", &r, &err), MIL_IO, "/dev/full");
 }
 
+/* Fail the n-th allocation for growing n until all succeed: a clean error every time, nothing lost
+ * (the sanitizer run sees leaks). */
+static void out_of_memory(void **state) {
+    struct bench *b = *state;
+    struct mil_error err;
+    struct mil_eval_result r;
+    struct mil_eval_options o = {.max_new_tokens = 4, .limit = 2, .samples_path = b->samples};
+    static const char *const tasks[] = {"exact_match", "perplexity"};
+    for (int t = 0; t < 2; t++) {
+        struct task_run run = run_of(b, t == 0 ? b->rows : TEST_DATA "/taught/text.txt", &o);
+        enum mil_status st = MIL_NOMEM;
+        long n = 0;
+        for (; st != MIL_OK; n += 1 + n / 16) {
+            mem_fail_after(n);
+            st = task_evaluate(&run, tasks[t], &r, &err);
+            mem_fail_after(-1);
+            if (st != MIL_OK && st != MIL_NOMEM)
+                fail_msg("allocation %ld: %s: %s", n, mil_status_name(st), err.message);
+        }
+        assert_true(n > 20);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(exact_match), cmocka_unit_test(commonsense),
-                                       cmocka_unit_test(gsm8k),       cmocka_unit_test(samples),
-                                       cmocka_unit_test(progress),    cmocka_unit_test(errors),
-                                       cmocka_unit_test(table),       cmocka_unit_test(full_disk)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(exact_match),  cmocka_unit_test(commonsense),
+        cmocka_unit_test(gsm8k),        cmocka_unit_test(samples),
+        cmocka_unit_test(progress),     cmocka_unit_test(errors),
+        cmocka_unit_test(table),        cmocka_unit_test(full_disk),
+        cmocka_unit_test(out_of_memory)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* decoder.h - what generation needs of a model: a next-token scorer with slots.
  *
- * Generation is bookkeeping over `run` and `copy`; the model behind them is infer.h's KV cache, or
+ * Generation is bookkeeping over `run` and `copy`; the model behind them is model.h's KV cache, or
  * in tests a table.  The object is a plain value: copy it, borrow what ctx points to. */
 #ifndef MIL_EVAL_DECODER_H
 #define MIL_EVAL_DECODER_H

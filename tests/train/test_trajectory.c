@@ -2,11 +2,14 @@
 /* Six optimiser steps against PyTorch in the papers' residual form: loss and gradient norm of every
  * step, for every adapter method.
  *
- * Bounds (issue's criterion): loss 1e-4 relative, gradient norm 1e-3.  They are not tight by
- * rounding (f32 products of length 48-1536 err by some 1e-6 relative) but by Adam: its first steps
- * move every element by about lr whatever the gradient's size, so an element whose gradient is
- * within rounding of zero may go the other way.  Such elements carry next to no gradient, hence
- * next to no loss. */
+ * Bounds.  A product of length k in f32 errs by about sqrt(k) 2^-24 of its terms' sizes; a loss of 6 is
+ * the outcome of some ten products of length 32-48 in a row: 10 sqrt(48) 2^-24 = 4e-6 relative at
+ * most, with signs at random a few 1e-7.  The recording is in f64 for the tiny model, so 1e-6 holds
+ * for its losses (measured: 2e-8); a gradient norm is one more pass through the same layers and is not
+ * an average over tokens: 1e-5 (measured: 5e-7).  SmolLM2 was recorded in f32 itself, has 30 layers
+ * and lengths up to 1536, and Adam's first steps move every element by about the rate however small
+ * its gradient, so elements whose gradient is within rounding of zero may go the other way: 1e-4 for
+ * the loss, 1e-3 for the norm. */
 #include "fixture.h"
 
 #include <math.h>
@@ -25,7 +28,12 @@ static void give_a(struct adapter *a) {
     }
 }
 
-static void compare(const struct config *c, const json_t *golden, const char *method) {
+struct bounds {
+    double loss, norm; /* relative */
+};
+
+static void compare(const struct config *c, const json_t *golden, const char *method,
+                    struct bounds bounds) {
     struct mil_error err = {0};
     struct run *r = calloc(1, sizeof *r);
     const json_t *want = json_object_get(golden, method);
@@ -48,10 +56,10 @@ static void compare(const struct config *c, const json_t *golden, const char *me
         print_message("%-7s step %lld  loss %.9g (%+.1e)  grad_norm %.9g (%+.1e)\n", method,
                       (long long)i + 1, row.loss, row.loss / loss - 1, row.grad_norm,
                       row.grad_norm / norm - 1);
-        if (!(fabs(row.loss / loss - 1) < 1e-4))
+        if (!(fabs(row.loss / loss - 1) < bounds.loss))
             fail_msg("%s step %lld: loss %.9g, recorded %.9g", method, (long long)i + 1, row.loss,
                      loss);
-        if (!(fabs(row.grad_norm / norm - 1) < 1e-3))
+        if (!(fabs(row.grad_norm / norm - 1) < bounds.norm))
             fail_msg("%s step %lld: grad_norm %.9g, recorded %.9g", method, (long long)i + 1,
                      row.grad_norm, norm);
     }
@@ -60,7 +68,8 @@ static void compare(const struct config *c, const json_t *golden, const char *me
     free(r);
 }
 
-static void compare_all(const char *golden_path, const char *const *settings) {
+static void compare_all(const char *golden_path, const char *const *settings,
+                        struct bounds bounds) {
     struct mil_error err = {0};
     json_t *golden = NULL;
     assert_ok(json_read_file(golden_path, &golden, &err));
@@ -70,7 +79,7 @@ static void compare_all(const char *golden_path, const char *const *settings) {
         snprintf(method, sizeof method, "method=%s", methods[i]);
         tiny_config(&c, test_tmp_dir(), settings);
         assert_ok(config_assign(&c, method, &err));
-        compare(&c, golden, methods[i]);
+        compare(&c, golden, methods[i], bounds);
         config_release(&c);
     }
     json_decref(golden);
@@ -78,27 +87,27 @@ static void compare_all(const char *golden_path, const char *const *settings) {
 
 static void tiny_model(void **state) {
     (void)state;
-    compare_all(TEST_DATA "/tiny.json", NULL);
+    compare_all(TEST_DATA "/tiny.json", NULL, (struct bounds){1e-6, 1e-5});
 }
 
 static void tiny_model_recomputed_in_small_pieces(void **state) {
     (void)state;
     const char *const settings[] = {"activation_recompute=true", "tokens_per_micro_batch=100",
                                     NULL};
-    compare_all(TEST_DATA "/tiny.json", settings);
+    compare_all(TEST_DATA "/tiny.json", settings, (struct bounds){1e-6, 1e-5});
 }
 
 static void smollm2_model(void **state) {
     (void)state;
     char model[PATH_CAP];
-    skip_without_test_smollm2_path();
+    skip_without_smollm2();
     if (!getenv("MILORA_SLOW")) {
         fprintf(stderr, "SKIP %s: takes minutes, needs MILORA_SLOW=1\n", __func__);
         skip();
     }
     snprintf(model, sizeof model, "model_name_or_path=%s", test_smollm2_path());
     const char *const settings[] = {model, "r=32", "learning_rate=3e-4", NULL};
-    compare_all(TEST_DATA "/smollm2.json", settings);
+    compare_all(TEST_DATA "/smollm2.json", settings, (struct bounds){1e-4, 1e-3});
 }
 
 int main(void) {

@@ -12,7 +12,7 @@
 
 #include "core/cpu.h"
 
-enum { PRODUCT_SLOTS = 1024, PRODUCT_LIMIT = 640 };
+enum { PRODUCT_SLOTS = 512, PRODUCT_LIMIT = 256 };
 
 /* What makes two products the same; compared as bytes, hence no padding. */
 struct product_key {
@@ -72,6 +72,7 @@ enum mil_status product_init(struct product *p, struct mil_error *err) {
     enum mil_status st = MIL_OK;
     memset(p, 0, sizeof *p);
     cap_isa(cpu_isa_used());
+    dnnl_set_primitive_cache_capacity(0); /* or it would keep what we have forgotten */
     unsigned effective = (unsigned)dnnl_get_effective_cpu_isa();
     unsigned for_f32 = dnnl_cpu_isa_avx512_core, for_bf16 = dnnl_cpu_isa_avx512_core_bf16;
     p->has_f32 = cpu_isa_used() >= ISA_AVX512 && (effective & for_f32) == for_f32;

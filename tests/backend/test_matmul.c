@@ -132,9 +132,9 @@ static void check_case(struct backend *be, const struct product_case *c) {
     matrix_free(&out);
 }
 
-static const int64_t shapes[][3] = {{1, 1, 1},     {1, 1, 7},     {1, 17, 64},
-                                    {2, 3, 5},     {7, 1, 33},    {16, 16, 16},
-                                    {33, 31, 129}, {40, 48, 300}, {200, 20, 65}};
+static const int64_t shapes[][3] = {{1, 1, 1},     {1, 1, 7},    {1, 17, 64},   {2, 3, 5},
+                                    {7, 1, 33},    {16, 16, 16}, {33, 31, 129}, {40, 48, 300},
+                                    {200, 20, 65}, {300, 9, 70}, {12, 9, 600}};
 static const double scalings[][2] = {{1, 0}, {1, 1}, {0.5, 0}, {-2, 0.25}, {0, 1}, {0, 0}};
 
 static void check_types(enum dtype compute, enum dtype in, enum dtype out) {

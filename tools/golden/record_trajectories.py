@@ -9,7 +9,8 @@
 Needs torch, transformers, tokenizers.  The adapted weight is split once, W_res = W - s B0 A0, and
 y = W_res x + s B A x is trained: 6 AdamW steps of 8 rows, in file order, constant learning rate,
 clipping at 1, no dropout; the loss is the mean over the supervised tokens of the 8 rows.  `tiny` runs
-in float64 (norms stay in float32, as transformers has them), `model` in float32.
+in float64 (norms stay in float32, as transformers has them), `model` in float32.  tiny.json also has
+full fine-tuning, and runs with weight decay (not on norms), harder clipping and a cosine schedule.
 
 Start: singular triplets of numpy in float64, the largest entry of each left vector positive; for
 lora B = 0 and A[i, j] = (2 h / 2^32 - 1) / sqrt(n), h = (i n + j + 1009 module) 2654435761 mod 2^32,
@@ -128,8 +129,7 @@ class Residual(torch.nn.Module):
         return x @ self.w.T + self.s * ((x @ self.a.T) @ self.b.T)
 
 
-def trajectory(load, data, method, r, lr):
-    model = load()
+def adapt(model, method, r):
     for p in model.parameters():
         p.requires_grad_(False)
     for i, layer in enumerate(model.model.layers):
@@ -137,8 +137,19 @@ def trajectory(load, data, method, r, lr):
             for name, child in list(parent.named_children()):
                 if name in TARGETS:
                     setattr(parent, name, Residual(child, method, r, i * 7 + MODULES.index(name)))
-    params = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(params, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+
+
+def trajectory(load, data, method, r, lr, decay=0.0, clip=1.0, schedule="constant", warmup=0):
+    model = load()
+    if method != "full":
+        adapt(model, method, r)
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    params = [p for _, p in named]
+    optimizer = torch.optim.AdamW(
+        [{"params": [p for n, p in named if "norm" not in n], "weight_decay": decay},
+         {"params": [p for n, p in named if "norm" in n], "weight_decay": 0.0}],
+        lr=lr, betas=(0.9, 0.999), eps=1e-8)
+    scheduler = get_scheduler(schedule, optimizer, num_warmup_steps=warmup, num_training_steps=STEPS)
     out = {"loss": [], "grad_norm": []}
     for step in range(STEPS):
         batch = data[step * BATCH:(step + 1) * BATCH]
@@ -150,15 +161,16 @@ def trajectory(load, data, method, r, lr):
             loss = torch.nn.functional.cross_entropy(logits, ids[first:], reduction="sum") / count
             loss.backward()
             total += loss.item()
-        norm = torch.nn.utils.clip_grad_norm_(params, 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(params, clip)
         optimizer.step()
+        scheduler.step()
         out["loss"].append(total)
         out["grad_norm"].append(norm.item())
         print(method, step + 1, total, norm.item(), flush=True)
     return out
 
 
-def record(path, dtype, rows, r, lr, out):
+def record(path, dtype, rows, r, lr, out, more=False):
     tokenizer = AutoTokenizer.from_pretrained(path)
     data = list(samples(tokenizer, rows))
     golden = {"r": r, "learning_rate": lr, "steps": STEPS, "batch": BATCH,
@@ -167,6 +179,11 @@ def record(path, dtype, rows, r, lr, out):
     load = lambda: AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="eager")
     for method in ("lora", "milora", "pissa", "mid"):
         golden[method] = trajectory(load, data, method, r, lr)
+    if more:
+        extra = dict(decay=0.1, clip=0.5, schedule="cosine", warmup=2)
+        golden["milora_decayed"] = trajectory(load, data, "milora", r, lr, **extra)
+        golden["full"] = trajectory(load, data, "full", r, lr / 2)
+        golden["full_decayed"] = trajectory(load, data, "full", r, lr / 2, **extra)
     with open(out, "w") as f:
         json.dump(golden, f, indent=2)
         f.write("\n")
@@ -197,7 +214,8 @@ def main():
         with open(os.path.join(out, "rows.jsonl"), "w") as f:
             f.writelines(json.dumps(row) + "\n" for row in rows)
         make_tiny(os.path.join(out, "tiny"), rows)
-        record(os.path.join(out, "tiny"), torch.float64, rows, 4, 1e-2, os.path.join(out, "tiny.json"))
+        record(os.path.join(out, "tiny"), torch.float64, rows, 4, 1e-2, os.path.join(out, "tiny.json"),
+               more=True)
     elif len(sys.argv) == 5 and sys.argv[1] == "model":
         with open(sys.argv[3]) as f:
             rows = [json.loads(line) for line in f]

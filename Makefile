@@ -31,7 +31,8 @@ example: all example-model ## fine-tune, evaluate, merge and query SmolLM2 on Al
 	@tools/example $(BUILD)/milora $(BUILD)/models $(BUILD)/example
 
 asan: ## build with AddressSanitizer and UBSan in build-asan and run the tests there
-	@$(MAKE) --no-print-directory check BUILD=build-asan BUILD_TYPE=Debug CMAKE_FLAGS=-DMILORA_SANITIZE=ON
+	@$(MAKE) --no-print-directory check BUILD=build-asan BUILD_TYPE=Debug \
+	  CMAKE_FLAGS="$(CMAKE_FLAGS) -DMILORA_SANITIZE=ON -DCMAKE_C_FLAGS_DEBUG='-g -O1'"
 
 bench: all ## kernels: reference against variants against library
 	@for b in $(BUILD)/bench_*; do case $$b in *.*) ;; *) echo "== $$b"; $$b;; esac; done

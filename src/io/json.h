@@ -4,7 +4,7 @@
  * Objects are jansson's json_t (json_decref frees).  Duplicate keys are refused; numbers are int64
  * or double (an integer past 64 bits becomes a double).  A string never holds a NUL.  Error
  * messages name file, place (line and column, or the key), value, limit.  jansson's memory is
- * core/mem's: never free() what json_dumps returns; json_append below replaces it. */
+ * core/mem's: what json_dumps returns goes back by mem_free; json_append below replaces it. */
 #ifndef MIL_IO_JSON_H
 #define MIL_IO_JSON_H
 

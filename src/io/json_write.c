@@ -14,7 +14,7 @@ void json_append_real(double value, struct str *out) {
         snprintf(text, sizeof text, "%.*g", digits, value);
         if (strtod(text, NULL) == value) break;
     }
-    if (!strpbrk(text, ".e")) strcat(text, ".0");
+    if (!strpbrk(text, ".e")) memcpy(text + strlen(text), ".0", 3);
     str_add(out, text);
 }
 

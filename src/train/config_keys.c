@@ -48,7 +48,7 @@ static const struct config_key keys[] = {
     CHOICE("save_dtype", save_dtype, "auto", save_choices, "model", 0,
            "method full: type of the saved weights; auto: as the base, bf16 from scratch"),
 
-    TEXT("method", method, "milora", "adapter", REQ | RES,
+    TEXT("method", method, "milora", "adapter", RES,
          "how to train: milora, pissa, lora, mid, random, full, ..."),
     INT("r", r, "32", 1, 65536, NULL, 0, "adapter", RES, "rank of the adapter"),
     {"lora_alpha", CONFIG_REAL, AT(lora_alpha), "null", 0, 1e6, "null", 0, NULL, "adapter",

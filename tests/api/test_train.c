@@ -63,7 +63,7 @@ static void every_key_is_described(void **state) {
         required += keys[i].required;
         closed += keys[i].choices != NULL;
     }
-    assert_int_equal(required, 4); /* model_name_or_path, method, dataset, output_dir */
+    assert_int_equal(required, 3); /* model_name_or_path, dataset, output_dir */
     assert_int_equal(closed, 5);
 }
 

@@ -85,11 +85,12 @@ static enum mil_status take_history(struct run *r, const json_t *history, struct
 
 static enum mil_status check_state(struct run *r, const json_t *root, const char *where,
                                    struct mil_error *err) {
-    const json_t *own = json_object_get(root, "milora");
+    const json_t *callbacks = json_object_get(root, "stateful_callbacks"),
+                 *own = json_object_get(json_object_get(callbacks, "milora"), "attributes");
     int64_t version = 0, step = 0, total = 0, limit = 0;
     if (!json_is_object(own))
         return error_set(err, MIL_MISMATCH,
-                         "%s: no key \"milora\": this program did not write the checkpoint", where);
+                         "%s: no stateful_callbacks.milora: this program did not write it", where);
     TRY(json_member_i64(own, where, "version", true, 1, 1, &version, err));
     TRY(json_member_i64(root, where, "global_step", true, 1, (int64_t)1 << 53, &step, err));
     TRY(json_member_i64(root, where, "max_steps", true, 1, (int64_t)1 << 53, &total, err));

@@ -63,23 +63,30 @@ static double epoch_of(const struct run *r) {
     return (double)r->progress.step / (double)r->session.epoch_steps;
 }
 
-/* Hugging Face's keys, without log_history, and ours under "milora". */
+/* What resuming needs beyond Hugging Face's keys. */
+static json_t *own_state(const struct run *r) {
+    return json_pack("{s:I, s:s, s:f, s:I, s:I, s:o}", "version", (json_int_t)1, "backend",
+                     backend_describe(r->backend), "elapsed_time", r->progress.elapsed,
+                     "first_update", (json_int_t)r->progress.first_update, "tokens_per_micro_batch",
+                     (json_int_t)r->session.tokens_per_micro_batch, "identity", state_identity(r));
+}
+
+/* transformers' TrainerState without log_history.  It refuses keys it does not know, so ours stand
+ * where a callback keeps its state. */
 static json_t *trainer_state(const struct run *r) {
     const struct config *c = &r->config;
     return json_pack(
-        "{s:n, s:n, s:f, s:I, s:I, s:b, s:b, s:b, s:I, s:I, s:I, s:f, s:I, s:{}, s:f, s:I, s:n, "
-        "s:n, s:{s:I, s:s, s:f, s:I, s:I, s:o}}",
+        "{s:n, s:n, s:f, s:I, s:I, s:b, s:b, s:b, s:I, s:I, s:I, s:f, s:I, s:{s:{s:{}, s:o}}, s:f, "
+        "s:I, s:n, s:n}",
         "best_metric", "best_model_checkpoint", "epoch", epoch_of(r), "eval_steps",
         (json_int_t)c->eval_steps, "global_step", (json_int_t)r->progress.step,
         "is_hyper_param_search", 0, "is_local_process_zero", 1, "is_world_process_zero", 1,
         "logging_steps", (json_int_t)c->logging_steps, "max_steps",
         (json_int_t)r->session.total_steps, "num_input_tokens_seen",
         (json_int_t)r->progress.total_tokens, "num_train_epochs", c->num_train_epochs, "save_steps",
-        (json_int_t)c->save_steps, "stateful_callbacks", "total_flos", 0.0, "train_batch_size",
-        (json_int_t)c->batch_size, "trial_name", "trial_params", "milora", "version", (json_int_t)1,
-        "backend", backend_describe(r->backend), "elapsed_time", r->progress.elapsed,
-        "first_update", (json_int_t)r->progress.first_update, "tokens_per_micro_batch",
-        (json_int_t)r->session.tokens_per_micro_batch, "identity", state_identity(r));
+        (json_int_t)c->save_steps, "stateful_callbacks", "milora", "args", "attributes",
+        own_state(r), "total_flos", 0.0, "train_batch_size", (json_int_t)c->batch_size,
+        "trial_name", "trial_params");
 }
 
 /* The history is spliced in as text: its rows are kept as lines, a tree of them would cost ten

@@ -259,7 +259,8 @@ static void damaged_checkpoints_are_refused(void **state) {
     snprintf(path, sizeof path, "%s/checkpoint-8/trainer_state.json", dir);
     assert_ok(file_write(path, "{\"global_step\": 8}", 18, &err));
     snprintf(path, sizeof path, "%s/checkpoint-8", dir);
-    assert_fails(train(dir, settings, path, NULL, &err), MIL_MISMATCH, "no key \"milora\"");
+    assert_fails(train(dir, settings, path, NULL, &err), MIL_MISMATCH,
+                 "no stateful_callbacks.milora");
 }
 
 int main(void) {

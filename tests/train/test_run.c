@@ -83,10 +83,26 @@ static void the_files_of_a_run(void **state) {
 static void checkpoints_have_hugging_face_keys(void **state) {
     (void)state;
     static const char *const more[] = {"save_steps=4", "logging_steps=2", NULL};
-    static const char *const keys[] = {
-        "best_metric",   "epoch",           "global_step",           "log_history",
-        "logging_steps", "max_steps",       "num_input_tokens_seen", "num_train_epochs",
-        "save_steps",    "train_batch_size"};
+    /* The fields of transformers.TrainerState: its loader fails on any other. */
+    static const char *const keys[] = {"best_metric",
+                                       "best_model_checkpoint",
+                                       "epoch",
+                                       "eval_steps",
+                                       "global_step",
+                                       "is_hyper_param_search",
+                                       "log_history",
+                                       "is_local_process_zero",
+                                       "is_world_process_zero",
+                                       "logging_steps",
+                                       "max_steps",
+                                       "num_input_tokens_seen",
+                                       "num_train_epochs",
+                                       "save_steps",
+                                       "stateful_callbacks",
+                                       "total_flos",
+                                       "train_batch_size",
+                                       "trial_name",
+                                       "trial_params"};
     struct mil_error err = {0};
     const char *dir = test_tmp_dir();
     json_t *root = NULL;
@@ -96,6 +112,7 @@ static void checkpoints_have_hugging_face_keys(void **state) {
     assert_ok(json_read_file(path, &root, &err));
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!json_object_get(root, keys[i])) fail_msg("no %s", keys[i]);
+    assert_int_equal(json_object_size(root), sizeof keys / sizeof *keys);
     const json_t *history = json_object_get(root, "log_history");
     assert_int_equal(json_array_size(history), 2); /* steps 2 and 4 */
     assert_int_equal(json_integer_value(json_object_get(json_array_get(history, 1), "step")), 4);

@@ -17,8 +17,7 @@
 extern "C" {
 #endif
 
-/* ---- methods ----------------------------------------------------------------------------------
- */
+/* ---- methods ---- */
 
 struct mil_method_info {
     const char *name, *summary, *reference;
@@ -29,8 +28,7 @@ int mil_method(size_t i, struct mil_method_info *out);
 /* Their names, NULL-terminated; static storage. */
 const char *const *mil_method_names(void);
 
-/* ---- an adapter at step 0 ---------------------------------------------------------------------
- */
+/* ---- an adapter at step 0 ---- */
 
 struct mil_adapter_options {
     const char *model, *out;    /* MODEL, and the directory to make */
@@ -59,8 +57,7 @@ enum mil_status mil_adapter_init(const struct mil_adapter_options *options, mil_
                                  void *ctx, struct mil_adapter_result *result,
                                  struct mil_error *err);
 
-/* ---- merging ----------------------------------------------------------------------------------
- */
+/* ---- merging ---- */
 
 struct mil_merge_options {
     const char *model, *adapter, *out;
@@ -80,8 +77,7 @@ struct mil_merge_result {
 enum mil_status mil_merge(const struct mil_merge_options *options, struct mil_merge_result *result,
                           struct mil_error *err);
 
-/* ---- exporting --------------------------------------------------------------------------------
- */
+/* ---- exporting ---- */
 
 struct mil_export_options {
     const char *adapter, *out;

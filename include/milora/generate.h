@@ -16,8 +16,7 @@
 extern "C" {
 #endif
 
-/* ---- prompts to completions --------------------------------------------------------------------
- */
+/* ---- prompts to completions ---- */
 
 /* Text (NUL-terminated UTF-8), or, where text is NULL, n_ids token ids used as they are.  Raw text
  * gets the special tokens that the tokenizer adds (BOS). */
@@ -62,8 +61,7 @@ enum mil_status mil_generate(mil_model *model, const struct mil_prompt *prompts,
                              struct mil_completion *out, struct mil_error *err);
 void mil_completions_release(struct mil_completion *completions, size_t n);
 
-/* ---- conversations ------------------------------------------------------------------------------
- */
+/* ---- conversations ---- */
 
 struct mil_chat_options {
     const char *template_name; /* NULL: recognised from the model (MIL_UNSUPPORTED names the remedy

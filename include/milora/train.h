@@ -21,8 +21,7 @@
 extern "C" {
 #endif
 
-/* ---- configuration
- * ------------------------------------------------------------------------------------------ */
+/* ---- configuration ---- */
 
 typedef struct mil_config mil_config;
 /* path: a YAML file, or NULL for the defaults alone.  An unknown key is MIL_INPUT naming file, line
@@ -54,8 +53,7 @@ struct mil_config_key {
 /* The table, in the order of the documentation; *n entries, static storage. */
 const struct mil_config_key *mil_config_keys(size_t *n);
 
-/* ---- what a configuration amounts to
- * ------------------------------------------------------------------------------------------ */
+/* ---- what a configuration amounts to ---- */
 
 /* Counts of one data set after tokenising. */
 struct mil_data_facts {
@@ -112,8 +110,7 @@ enum mil_status mil_train_plan(const mil_config *config, struct mil_train_plan *
                                struct mil_error *err);
 void mil_train_plan_release(struct mil_train_plan *plan);
 
-/* ---- training
- * ------------------------------------------------------------------------------------------ */
+/* ---- training ---- */
 
 /* One row of trainer_log.jsonl. */
 struct mil_train_step {

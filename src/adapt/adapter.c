@@ -5,8 +5,7 @@
 #include "adapt/internal.h"
 #include "core/mem.h"
 
-/* ---- storage
- * ---------------------------------------------------------------------------------- */
+/* ---- storage ---- */
 
 static char *copy_string(const char *s, bool *failed) {
     if (!s) return NULL;

@@ -3,11 +3,10 @@
  * attached, merged.
  *
  * Each adapted module holds frozen A0 [r, n], B0 [m, r] and trained dA, dB (all f32, host order
- * row-major). The function added to W x is (architecture decision D2, docs/methods/delta-form.md)
+ * row-major).  The function added to W x is (docs/methods/delta-form.md)
  *     s ( dB (A x') + B0 (dA x' + A0 (x' - x)) ),   A = A0 + dA,   s = alpha / r
- * with x' the input after dropout.  On disk it is a plain PEFT LoRA of rank 2r (D3,
- * docs/formats/adapter.md): A' = [A ; dA],  B' = [dB , B0],  alpha' = 2 alpha         (plain LoRA:
- * A' = A, B' = dB, alpha' = alpha) */
+ * with x' the input after dropout.  On disk it is a plain PEFT LoRA (docs/formats/adapter.md), of rank 2r:
+ *     A' = [A ; dA],  B' = [dB , B0],  alpha' = 2 alpha      (plain LoRA: A' = A, B' = dB, alpha) */
 #ifndef MIL_ADAPT_ADAPTER_H
 #define MIL_ADAPT_ADAPTER_H
 

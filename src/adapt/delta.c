@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* delta.c - the cancellation-free form of a low-rank change of a linear module.
  *
- * For rows x of X, x' = x after inverted dropout (mask' = m / (1 - p), x' = mask' * x), s =
- * alpha/r: y += s ( dB (A x') + B0 (dA x' + A0 (x' - x)) ),      A = A0 + dA which is s (B A x' -
- * B0 A0 x) without the subtraction of nearly equal numbers (docs/methods/delta-form.md).  By rows,
- * with G = dY s[dB | B0] = [G1 | G2]: H1 = X' A^T          H2 = X' dA^T + (X' - X) A0^T          Y
- * += [H1 | H2] (s[dB | B0])^T grad dB += s dY^T H1        grad dA += (G1 + G2)^T X' dX += mask' *
- * (G1 A + G2 dA) + (mask' - 1) * (G2 A0) Without dropout H = X [A ; dA]^T is one product.  Plain
- * LoRA has only dB's term (k = r): H1, G1. Dropout masks are a function of (seed, module, step,
- * token), computed again in the backward pass. H is summed in real and rounded to act once; so is
- * G1 + G2. */
+ * For rows x of X, x' = x after inverted dropout (mask' = m / (1 - p), x' = mask' * x), s = alpha/r:
+ *     y += s ( dB (A x') + B0 (dA x' + A0 (x' - x)) ),      A = A0 + dA
+ * which is s (B A x' - B0 A0 x) without the subtraction of nearly equal numbers
+ * (docs/methods/delta-form.md).  By rows, with G = dY s[dB | B0] = [G1 | G2]:
+ *     H1 = X' A^T          H2 = X' dA^T + (X' - X) A0^T          Y += [H1 | H2] (s[dB | B0])^T
+ *     grad dB += s dY^T H1        grad dA += (G1 + G2)^T X'
+ *     dX += mask' * (G1 A + G2 dA) + (mask' - 1) * (G2 A0)
+ * Without dropout H = X [A ; dA]^T is one product.  Plain LoRA has only dB's term (k = r): H1, G1.
+ * Dropout masks are a function of (seed, module, step, token), computed again in the backward pass.
+ * H is summed in real and rounded to act once; so is G1 + G2. */
 #include "adapt/delta.h"
 
 #include "core/rng.h"
@@ -23,8 +24,7 @@ static struct dropout_key key_of(const struct delta_runtime *d, const struct ada
                                 d->dropout};
 }
 
-/* ---- buffers
- * ----------------------------------------------------------------------------------- */
+/* ---- buffers ---- */
 
 /* Scratch of a backward call; a forward call uses the first two. */
 struct scratch {
@@ -59,8 +59,7 @@ static struct tensor saved_h(const struct adapter_saved *saved, int64_t tokens) 
     return tensor_rows(saved->t[0], 0, tokens);
 }
 
-/* ---- forward
- * ----------------------------------------------------------------------------------- */
+/* ---- forward ---- */
 
 /* H from the dropped input. */
 static void hidden_dropped(const struct delta_runtime *d, const struct adapter_context *ctx,
@@ -90,8 +89,7 @@ static void forward(const struct linear_adapter *a, const struct adapter_context
     arena_rewind(ctx->call, mark);
 }
 
-/* ---- backward
- * ---------------------------------------------------------------------------------- */
+/* ---- backward ---- */
 
 /* grad dB += s dY^T H1, grad dA += (G1 + G2)^T X'.  t->sum holds G. */
 static void parameter_gradients(const struct delta_runtime *d, struct stream *s,
@@ -142,8 +140,7 @@ static void backward(const struct linear_adapter *a, const struct adapter_contex
 
 const struct linear_adapter_ops delta_ops = {layout, forward, backward};
 
-/* ---- compute copies
- * ---------------------------------------------------------------------------- */
+/* ---- compute copies ---- */
 
 void delta_refresh(const struct delta_runtime *d, struct stream *s, struct tensor sum) {
     struct tensor a = tensor_rows(d->a, 0, d->r);

@@ -37,8 +37,7 @@ static enum mil_status close_output(struct stage *s, enum mil_status st, struct 
     return st;
 }
 
-/* ---- merge
- * ------------------------------------------------------------------------------------ */
+/* ---- merge ---- */
 
 static enum mil_status add_delta(void *ctx, const struct delta *d, float *w, enum dtype stored,
                                  struct mil_error *err) {
@@ -55,8 +54,7 @@ enum mil_status adapter_merge(const struct checkpoint *base, const struct adapte
     return close_output(&s, model_dir_write(base, a, &edit, dtype, s.tmp, err), err);
 }
 
-/* ---- residual
- * --------------------------------------------------------------------------------- */
+/* ---- residual ---- */
 
 struct loss {
     double worst;
@@ -123,8 +121,7 @@ static enum mil_status write_residual(const struct adapter *a, const struct chec
     return MIL_OK;
 }
 
-/* ---- the table of formats
- * --------------------------------------------------------------------- */
+/* ---- the table of formats ---- */
 
 static enum mil_status export_residual(const struct adapter *a, const struct checkpoint *base,
                                        enum dtype dtype, const char *out, struct mil_error *err) {

@@ -68,8 +68,7 @@ static enum mil_status read_weight(const struct weight_view *v, double *w, struc
     return st;
 }
 
-/* ---- the modules' factors
- * ---------------------------------------------------------------------- */
+/* ---- the modules' factors ---- */
 
 /* Weights of up to this many elements are decomposed side by side, each by one thread: their
  * factorisations are too small to share, and the bits do not depend on the number of threads. A
@@ -161,8 +160,7 @@ static enum mil_status init_all(struct adapter *a, const struct checkpoint *base
     return st;
 }
 
-/* ---- entry point
- * ------------------------------------------------------------------------------- */
+/* ---- entry point ---- */
 
 enum mil_status adapter_init(const struct checkpoint *base, const struct adapter_options *o,
                              adapter_init_fn progress, void *ctx, struct adapter **out,

@@ -5,8 +5,7 @@
 
 #include "adapt/adapter.h"
 
-/* ---- names
- * ------------------------------------------------------------------------------------ */
+/* ---- names ---- */
 
 #define MODULE_NAME_CAP 64
 /* "model.layers.3.self_attn.q_proj" */
@@ -16,8 +15,7 @@ static inline int64_t module_number(int64_t layer, enum module m) {
     return layer * MODULES + (int64_t)m;
 }
 
-/* ---- patterns (pattern.c)
- * ------------------------------------------------------------------------------ */
+/* ---- patterns (pattern.c) ---- */
 
 /* A regular expression that must match the whole subject, as Python's re.fullmatch. */
 struct pattern;
@@ -30,8 +28,7 @@ void pattern_free(struct pattern **p);
 enum mil_status pattern_matches(const struct pattern *p, const char *subject, bool *out,
                                 struct mil_error *err);
 
-/* ---- selection (select.c)
- * ------------------------------------------------------------------------------- */
+/* ---- selection (select.c) ---- */
 
 /* target_modules of PEFT: a list of names (exact, or a suffix after a dot), or one regex. */
 struct target_rules {
@@ -45,8 +42,7 @@ struct target_rules {
 enum mil_status select_modules(int64_t layers, const struct target_rules *rules, bool strict,
                                bool *selected, struct mil_error *err);
 
-/* ---- storage (adapter.c)
- * -------------------------------------------------------------------------------- */
+/* ---- storage (adapter.c) ---- */
 
 /* An adapter with copied options (their strings may be NULL) and n zeroed deltas. */
 enum mil_status adapter_new(const struct adapter_options *o, size_t n, struct adapter **out,
@@ -67,8 +63,7 @@ static inline double delta_saved_alpha(const struct delta *d) {
 void delta_saved_a(const struct delta *d, float *a);
 void delta_saved_b(const struct delta *d, float *b);
 
-/* ---- PEFT's files (peft_write.c, peft_config.c)
- * ---------------------------------------------------------- */
+/* ---- PEFT's files (peft_write.c, peft_config.c) ---- */
 
 /* adapter_config.json and adapter_model.safetensors into dir.  residual: the rank-r LoRA of the
  * paper's layout (A, B0 + dB) for the base `base_path`. */
@@ -103,15 +98,13 @@ enum mil_status peft_config_select(const struct peft_config *c, int64_t layers, 
 enum mil_status peft_config_rank(const struct peft_config *c, const char *module, int64_t *r,
                                  double *alpha, struct mil_error *err);
 
-/* ---- low-rank sums (low_rank.c)
- * ------------------------------------------------------------------------- */
+/* ---- low-rank sums (low_rank.c) ---- */
 
 /* w [m, n] += scale * left [m, k] right [k, n], product and sum in f64, rounded once to f32. */
 enum mil_status low_rank_add(float *w, int64_t m, int64_t n, int64_t k, double scale,
                              const float *left, const float *right, struct mil_error *err);
 
-/* ---- model directories (model_dir.c)
- * --------------------------------------------------------------------- */
+/* ---- model directories (model_dir.c) ---- */
 
 /* Change w, the f32 [m, n] weight of d, in place; it will be stored as `stored`. */
 struct weight_edit {

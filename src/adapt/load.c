@@ -40,8 +40,7 @@ struct loading {
     struct adapter *adapter;
 };
 
-/* ---- milora.json
- * ------------------------------------------------------------------------------- */
+/* ---- milora.json ---- */
 
 static enum mil_status read_side_fields(const json_t *o, const char *path, struct side_file *s,
                                         struct mil_error *err) {
@@ -93,8 +92,7 @@ static enum mil_status read_side_file(struct loading *l, struct mil_error *err) 
     return MIL_OK;
 }
 
-/* ---- the tensors
- * ------------------------------------------------------------------------------- */
+/* ---- the tensors ---- */
 
 static enum mil_status open_tensors(struct loading *l, struct mil_error *err) {
     char path[PATH_CAP], pickle[PATH_CAP];
@@ -238,8 +236,7 @@ static enum mil_status check_no_extra(const struct loading *l, struct mil_error 
     return MIL_OK;
 }
 
-/* ---- assembly
- * ---------------------------------------------------------------------------------- */
+/* ---- assembly ---- */
 
 static enum mil_status new_adapter(struct loading *l, const struct checkpoint *base,
                                    struct mil_error *err) {

@@ -38,8 +38,7 @@ struct writing {
 /* Elements converted at a time. */
 enum { CHUNK = 1 << 20 };
 
-/* ---- what is written
- * ------------------------------------------------------------------------- */
+/* ---- what is written ---- */
 
 static enum dtype stored_type(enum dtype wanted, enum dtype have) {
     if (wanted != DTYPES) return wanted;
@@ -82,8 +81,7 @@ static void add_view(struct writing *w, const struct adapter *a, const struct we
                                .shape = {vector ? v->cols : v->rows, vector ? 0 : v->cols}};
 }
 
-/* ---- one tensor
- * ------------------------------------------------------------------------------ */
+/* ---- one tensor ---- */
 
 static enum mil_status check_range(const struct item *i, const float *x, int64_t n,
                                    struct mil_error *err) {
@@ -129,8 +127,7 @@ static enum mil_status put_item(struct writing *w, struct st_writer *out, const 
     return put_rounded(w, out, i, w->buffer, i->view->rows * i->view->cols, err);
 }
 
-/* ---- one file
- * -------------------------------------------------------------------------------- */
+/* ---- one file ---- */
 
 /* Write the items as file `name` in dir. */
 static enum mil_status write_shard(struct writing *w, const char *dir, const char *name,
@@ -195,8 +192,7 @@ static enum mil_status write_weights(struct writing *w, const struct adapter *a,
     return path_exists(index) ? write_index(w, dir, err) : MIL_OK;
 }
 
-/* ---- the other files
- * -------------------------------------------------------------------------- */
+/* ---- the other files ---- */
 
 static const char *torch_name(enum dtype t) {
     return t == DT_BF16 ? "bfloat16" : t == DT_F16 ? "float16" : "float32";
@@ -255,8 +251,7 @@ static enum mil_status copy_companions(const struct checkpoint *base, const char
     return MIL_OK;
 }
 
-/* ---- entry point
- * ------------------------------------------------------------------------------ */
+/* ---- entry point ---- */
 
 static enum mil_status take_buffers(struct writing *w, const struct adapter *a,
                                     struct mil_error *err) {

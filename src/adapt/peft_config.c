@@ -15,8 +15,7 @@
 #include "core/mem.h"
 #include "io/json.h"
 
-/* ---- keys
- * -------------------------------------------------------------------------------------- */
+/* ---- keys ---- */
 
 static bool is_neutral(const json_t *v) {
     return !v || json_is_null(v) || json_is_false(v) ||
@@ -116,8 +115,7 @@ static enum mil_status check_init(const json_t *root, struct mil_error *err) {
         s ? s : "?");
 }
 
-/* ---- target lists
- * ------------------------------------------------------------------------------ */
+/* ---- target lists ---- */
 
 enum mil_status targets_read(const json_t *root, const char *key, const char ***names, size_t *n,
                              bool *regex, struct mil_error *err) {
@@ -181,8 +179,7 @@ enum mil_status peft_config_select(const struct peft_config *c, int64_t layers, 
     return st;
 }
 
-/* ---- ranks
- * ------------------------------------------------------------------------------------- */
+/* ---- ranks ---- */
 
 /* The value of the first key of `patterns` that matches the module's name, as PEFT looks it up:
  * the key is a regular expression for the name or for its end after a dot. */
@@ -229,8 +226,7 @@ enum mil_status peft_config_rank(const struct peft_config *c, const char *module
     return MIL_OK;
 }
 
-/* ---- the file
- * ---------------------------------------------------------------------------------- */
+/* ---- the file ---- */
 
 static enum mil_status check_object(const json_t *root, const char *key, struct mil_error *err) {
     const json_t *v = json_object_get(root, key);

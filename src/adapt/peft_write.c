@@ -12,8 +12,7 @@
 #include "io/file.h"
 #include "io/json.h"
 
-/* ---- target_modules
- * ----------------------------------------------------------------------------- */
+/* ---- target_modules ---- */
 
 /* Do all layers of the base adapt the same modules?  Then suffixes name them; otherwise only full
  * paths do, because PEFT would apply a suffix to every layer. */
@@ -54,8 +53,7 @@ static json_t *target_modules(const struct adapter *a) {
     return list;
 }
 
-/* ---- adapter_config.json
- * ------------------------------------------------------------------------ */
+/* ---- adapter_config.json ---- */
 
 /* 8, not 8.0, where the value is a whole number: PEFT's own files have integers. */
 static json_t *number(double x) {
@@ -117,8 +115,7 @@ static json_t *config_json(const struct adapter *a, bool residual, const char *b
     return o;
 }
 
-/* ---- adapter_model.safetensors
- * ------------------------------------------------------------------ */
+/* ---- adapter_model.safetensors ---- */
 
 #define KEY_CAP (MODULE_NAME_CAP + 48)
 

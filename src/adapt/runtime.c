@@ -24,8 +24,7 @@ struct adapter_runtime {
     struct trainable trainable;
 };
 
-/* ---- layout, for attach and for the plan
- * -------------------------------------------------------- */
+/* ---- layout, for attach and for the plan ---- */
 
 static void lay_masters(struct arena *a, struct delta_runtime *d) {
     bool b0 = d->k > d->r;
@@ -81,8 +80,7 @@ static struct tensor lay_out(struct arena *a, struct delta_runtime *d, size_t n,
     return sum;
 }
 
-/* ---- attach
- * ------------------------------------------------------------------------------------ */
+/* ---- attach ---- */
 
 /* The four host arrays of a delta beside their masters. */
 struct master {
@@ -257,8 +255,7 @@ struct trainable *adapter_trainable(struct adapter_runtime *rt) {
     return &rt->trainable;
 }
 
-/* ---- shapes alone: plan and skeleton
- * ------------------------------------------------------------ */
+/* ---- shapes alone: plan and skeleton ---- */
 
 /* Shapes of what the options select: *n of them in *out (mem_free). */
 static enum mil_status shapes_of(const struct model_config *c, const struct adapter_options *o,

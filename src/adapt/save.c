@@ -9,8 +9,7 @@
 #include "io/file.h"
 #include "io/json.h"
 
-/* ---- milora.json
- * ------------------------------------------------------------------------------- */
+/* ---- milora.json ---- */
 
 /* Rows [begin, end) of lora_A, or columns of lora_B, hold `what`. */
 static json_t *part(const char *what, int64_t begin, int64_t end) {
@@ -53,8 +52,7 @@ static enum mil_status write_side_file(const struct adapter *a, const char *dir,
     return st;
 }
 
-/* ---- README.md
- * --------------------------------------------------------------------------------- */
+/* ---- README.md ---- */
 
 enum mil_status card_write(const struct adapter *a, const char *dir, bool side_file,
                            struct mil_error *err) {
@@ -87,8 +85,7 @@ enum mil_status adapter_save(const struct adapter *a, const char *dir, struct mi
     return card_write(a, dir, a->method != NULL, err);
 }
 
-/* ---- raw state
- * --------------------------------------------------------------------------------- */
+/* ---- raw state ---- */
 
 enum { STATE_PARTS = 4 };
 #define STATE_KEY_CAP (MODULE_NAME_CAP + 8)

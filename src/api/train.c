@@ -15,8 +15,7 @@ struct mil_config {
     struct str yaml, value; /* what was last handed out */
 };
 
-/* ---- configuration
- * ----------------------------------------------------------------------------- */
+/* ---- configuration ---- */
 
 enum mil_status mil_config_open(const char *path, mil_config **out, struct mil_error *err) {
     mil_config *c = mem_calloc(MEM_OTHER, 1, sizeof *c);
@@ -99,8 +98,7 @@ const struct mil_config_key *mil_config_keys(size_t *n) {
     return table;
 }
 
-/* ---- facts and plans
- * --------------------------------------------------------------------------- */
+/* ---- facts and plans ---- */
 
 /* What the structs handed out borrow from. */
 struct holding {
@@ -215,8 +213,7 @@ void mil_train_plan_release(struct mil_train_plan *plan) {
     memset(plan, 0, sizeof *plan);
 }
 
-/* ---- training
- * ---------------------------------------------------------------------------------- */
+/* ---- training ---- */
 
 enum mil_status mil_train_run(const mil_config *config, const char *resume,
                               const struct mil_train_callbacks *callbacks,

@@ -41,8 +41,7 @@ static inline bool tensor_present(struct tensor t) {
     return t.data != NULL;
 }
 
-/* ---- backend, memory, streams
- * -------------------------------------------------------------------- */
+/* ---- backend, memory, streams ---- */
 
 struct backend;
 struct stream;
@@ -74,8 +73,7 @@ enum mil_status stream_sync(struct stream *s, struct mil_error *err);
 struct tensor tensor_take(struct arena *a, enum dtype dtype, int64_t rows, int64_t cols,
                           const char *fmt, ...) MIL_PRINTF(5, 6);
 
-/* ---- movement
- * ------------------------------------------------------------------------------------ */
+/* ---- movement ---- */
 
 void be_zero(struct stream *s, struct tensor t);
 /* dst = src, converting between plain float types (round to nearest even). Same shape. */
@@ -92,8 +90,7 @@ void be_scatter_rows(struct stream *s, struct tensor dst, struct tensor src, con
 void be_scatter_add_rows(struct stream *s, struct tensor dst, struct tensor src,
                          const int32_t *index);
 
-/* ---- products
- * ------------------------------------------------------------------------------------ */
+/* ---- products ---- */
 
 enum { MATMUL_TRANS_A = 1, MATMUL_TRANS_B = 2 };
 /* C = alpha op(A) op(B) + beta C.  A, B: act; C: act or real; sums in f32 (f64).  Any ld.  The same
@@ -102,8 +99,7 @@ enum { MATMUL_TRANS_A = 1, MATMUL_TRANS_B = 2 };
 void be_matmul(struct stream *s, unsigned flags, double alpha, struct tensor a, struct tensor b,
                double beta, struct tensor c);
 
-/* ---- decoder operations
- * --------------------------------------------------------------------------- */
+/* ---- decoder operations ---- */
 
 /* y = x * rstd * w, rstd = 1 / sqrt(mean(x^2) + eps), per row.  x: real [T, C]; w: real [1, C]; y:
  * act; rstd: real [T, 1]. */
@@ -172,8 +168,7 @@ struct dropout_key {
 void be_dropout(struct stream *s, struct tensor y, struct tensor x, const struct dropout_key *key,
                 const uint64_t *row_key, bool difference, bool accumulate);
 
-/* ---- optimiser
- * ------------------------------------------------------------------------------------ */
+/* ---- optimiser ---- */
 
 /* AdamW with decoupled decay: g' = grad_scale * g; m, v updated with g'; then
  *   p -= lr * ( (m / bias1) / (sqrt(v / bias2) + eps) + weight_decay * (p + base) )

@@ -61,8 +61,7 @@ struct run {
     size_t n_stop;
 };
 
-/* ---- life cycle -------------------------------------------------------------------------------
- */
+/* ---- life cycle ---- */
 
 static enum mil_status buffers_new(struct generator *g, struct mil_error *err) {
     size_t slots = (size_t)g->d.slots, cells;
@@ -137,8 +136,7 @@ void generated_release(struct generated *out, size_t n) {
     memset(out, 0, n * sizeof *out);
 }
 
-/* ---- checks -----------------------------------------------------------------------------------
- */
+/* ---- checks ---- */
 
 static enum mil_status check_options(const struct generator *g, const struct generate_options *o,
                                      struct mil_error *err) {
@@ -180,8 +178,7 @@ static enum mil_status check_prompt(const struct generator *g, const struct toke
     return MIL_OK;
 }
 
-/* ---- lanes ------------------------------------------------------------------------------------
- */
+/* ---- lanes ---- */
 
 /* With `reuse`: how much of the prompt the slot already holds; the last token is always run, for
  * its logits. */
@@ -299,8 +296,7 @@ static enum mil_status advance_beams(struct run *r, struct lane *l, const float 
     return MIL_OK;
 }
 
-/* ---- calls ------------------------------------------------------------------------------------
- */
+/* ---- calls ---- */
 
 static int64_t pending(const struct run *r, const struct lane *l) {
     int64_t n = (int64_t)r->prompts[l->prompt].n;

@@ -40,7 +40,7 @@ struct match {
     struct mil_error error;
 };
 
-/* ---- rows to prompts ------------------------------------------------------------------------- */
+/* ---- rows to prompts ---- */
 
 static enum mil_status grow(struct match *m, struct mil_error *err) {
     if (m->n < m->cap) return MIL_OK;
@@ -124,7 +124,7 @@ static enum mil_status load(struct match *m, struct mil_error *err) {
     return st;
 }
 
-/* ---- outputs to verdicts --------------------------------------------------------------------- */
+/* ---- outputs to verdicts ---- */
 
 static double accuracy(const struct match *m) {
     return m->graded ? (double)m->right / (double)m->graded : 0;
@@ -198,7 +198,7 @@ static enum mil_status generate_all(struct match *m, struct generator *g, struct
     return m->failed;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------- */
+/* ---- the whole ---- */
 
 static enum mil_status settings(struct match *m, struct mil_error *err) {
     const struct mil_eval_options *o = m->run->options;

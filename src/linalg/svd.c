@@ -123,8 +123,7 @@ static enum mil_status check_input(const double *w, int64_t m, int64_t n, struct
     return MIL_OK;
 }
 
-/* ---- choosing triplets -------------------------------------------------------------------------
- */
+/* ---- choosing triplets ---- */
 
 static int ascending(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -165,8 +164,7 @@ static void pick(const struct dense_svd *d, const int64_t *index, struct svd_res
     out->sigma_max = d->sigma[0];
 }
 
-/* ---- the certificate ---------------------------------------------------------------------------
- */
+/* ---- the certificate ---- */
 
 /* max |G - I| of the Gram matrix g [r, r]; NaN if any entry is. */
 static double identity_error(const double *g, int64_t r) {
@@ -224,8 +222,7 @@ fail:
     return st;
 }
 
-/* ---- entry points ------------------------------------------------------------------------------
- */
+/* ---- entry points ---- */
 
 static enum mil_status dense_new(int64_t m, int64_t n, bool factors, struct dense_svd *d,
                                  struct mil_error *err) {

@@ -56,8 +56,7 @@ enum mil_status model_config_from_gguf(const struct gguf_file *f, const char *wh
 /* A config.json that transformers reads back as this model (new reference; NULL without memory). */
 json_t *model_config_to_json(const struct model_config *c, enum dtype stored);
 
-/* ---- the linear modules of a layer
- * ---------------------------------------------------------------- */
+/* ---- the linear modules of a layer ---- */
 
 /* X(enumerator, PEFT's suffix, path within a layer) */
 #define MODULE_MAP(X)                                                                              \

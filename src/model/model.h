@@ -15,8 +15,7 @@
 #include "model/checkpoint.h"
 #include "model/param.h"
 
-/* ---- adapters' hook
- * ------------------------------------------------------------------------------- */
+/* ---- adapters' hook ---- */
 
 /* What a forward or backward call hands to an adapter. */
 struct adapter_context {
@@ -51,8 +50,7 @@ struct linear_adapter {
     const struct linear_adapter_ops *ops;
 };
 
-/* ---- the model
- * ------------------------------------------------------------------------------------ */
+/* ---- the model ---- */
 
 /* y = x W^T + b.  w: act [m, n] (in place from the file where its type serves). dw, db have data in
  * full fine-tuning only. */
@@ -94,8 +92,7 @@ void model_free(struct model **m);
 void model_plan(const struct checkpoint *c, const struct backend *b, int64_t positions,
                 struct plan *plan);
 
-/* ---- micro-batches
- * -------------------------------------------------------------------------------- */
+/* ---- micro-batches ---- */
 
 /* Tokens of several sequences back to back.  All arrays are the caller's, on the host. */
 struct batch {
@@ -115,8 +112,7 @@ struct batch {
     uint32_t step;
 };
 
-/* ---- training
- * ------------------------------------------------------------------------------------- */
+/* ---- training ---- */
 
 struct step_options {
     int64_t max_tokens; /* T of the largest micro-batch */
@@ -140,8 +136,7 @@ enum mil_status step_run(struct step *s, const struct batch *b, double *loss_sum
 enum mil_status step_loss(struct step *s, const struct batch *b, double *loss_sum, float *row_loss,
                           struct mil_error *err);
 
-/* ---- inference
- * ------------------------------------------------------------------------------------ */
+/* ---- inference ---- */
 
 /* Keys and values of `slots` sequences of at most `length` tokens each, and the scratch of a call
  * with at most max_tokens tokens and max_rows rows of logits. */
@@ -174,8 +169,7 @@ static inline void model_attach(struct model *m, int64_t layer, enum module modu
     m->layers[layer].linear[module].adapter = a;
 }
 
-/* ---- full fine-tuning
- * ------------------------------------------------------------------------------ */
+/* ---- full fine-tuning ---- */
 
 /* Master copies in real, gradients, and compute copies of every parameter; the model's own tensors
  * then are those copies.  Starts from the checkpoint's values, or (fresh) from N(0, init_range)

@@ -133,8 +133,7 @@ enum mil_status config_set(struct config *c, const char *key, const json_t *valu
     return MIL_OK;
 }
 
-/* ---- sources of values
- * ------------------------------------------------------------------------- */
+/* ---- sources of values ---- */
 
 static enum mil_status apply_document(struct config *c, const struct yaml_doc *doc,
                                       const char *name, struct mil_error *err) {
@@ -189,8 +188,7 @@ enum mil_status config_assign(struct config *c, const char *assignment, struct m
     return st;
 }
 
-/* ---- checks across keys
- * ------------------------------------------------------------------------ */
+/* ---- checks across keys ---- */
 
 static enum mil_status check_method(const struct config *c, struct mil_error *err) {
     static const char *const later[] = {"rslora",  "lora_plus", "dora", "adalora",
@@ -257,8 +255,7 @@ enum mil_status config_check(const struct config *c, struct mil_error *err) {
     return MIL_OK;
 }
 
-/* ---- out again
- * ------------------------------------------------------------------------------- */
+/* ---- out again ---- */
 
 double config_alpha(const struct config *c) {
     const struct method *method = NULL;

@@ -134,8 +134,7 @@ static enum mil_status names_value(const struct site *s, const json_t *v, json_t
     return built(s, json_deep_copy(v), out);
 }
 
-/* ---- data sets
- * ------------------------------------------------------------------------------- */
+/* ---- data sets ---- */
 
 static bool source_member_ok(const char *key, const json_t *v) {
     if (!strcmp(key, "path") || !strcmp(key, "format")) return json_is_string(v);
@@ -224,8 +223,7 @@ bool config_split_parse(const char *split, char *name, size_t cap, int64_t *skip
     return true;
 }
 
-/* ---- the two doors
- * --------------------------------------------------------------------------- */
+/* ---- the two doors ---- */
 
 enum mil_status config_normalise(const struct config_key *key, const json_t *value,
                                  const char *place, enum mil_status bad, json_t **out,

@@ -64,8 +64,7 @@ static int64_t largest_batch(const struct session *s, int64_t limit) {
     return most > s->longest ? most : s->longest;
 }
 
-/* ---- booking
- * --------------------------------------------------------------------------------- */
+/* ---- booking ---- */
 
 /* Bytes of the largest module's decomposition: W, its copy, both factors, LAPACK's workspace. */
 static size_t init_bytes(const struct session *s) {
@@ -154,8 +153,7 @@ static size_t peak_of(const struct session *s, const struct plan *plan) {
     return plan_bytes(plan, PLAN_SESSION) + (work > init ? work : init);
 }
 
-/* ---- choosing
- * -------------------------------------------------------------------------------- */
+/* ---- choosing ---- */
 
 static enum mil_status try_one(struct planner *p, int64_t tokens, bool recompute,
                                struct memory_plan *out, bool *fits, struct mil_error *err) {

@@ -12,8 +12,7 @@
 #include "io/json.h"
 #include "train/loader.h"
 
-/* ---- data
- * ------------------------------------------------------------------------------------ */
+/* ---- data ---- */
 
 /* A directory stands for its file <split>.jsonl or <split>.json. */
 static enum mil_status source_path(const char *path, const char *split, char out[PATH_CAP],
@@ -132,8 +131,7 @@ static enum mil_status try_data(struct session *s, struct mil_error *err) {
     return MIL_OK;
 }
 
-/* ---- what follows
- * ---------------------------------------------------------------------------- */
+/* ---- what follows ---- */
 
 void session_adapter_options(const struct session *s, struct adapter_options *out) {
     const struct config *c = s->config;
@@ -231,8 +229,7 @@ void session_release(struct session *s) {
     memset(s, 0, sizeof *s);
 }
 
-/* ---- fingerprints and the public view
- * ---------------------------------------------------------- */
+/* ---- fingerprints and the public view ---- */
 
 enum mil_status session_data_hash(const struct dataset *d, char out[HASH_HEX],
                                   struct mil_error *err) {

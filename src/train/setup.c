@@ -41,8 +41,7 @@ static enum mil_status find_resume(struct run *r, const char *resume, struct mil
     return MIL_OK;
 }
 
-/* ---- model and adapter
- * ------------------------------------------------------------------------- */
+/* ---- model and adapter ---- */
 
 static void tell_init(void *ctx, const struct adapter_init_event *e) {
     struct run *r = ctx;
@@ -91,8 +90,7 @@ static enum mil_status open_model(struct run *r, struct mil_error *err) {
     return MIL_OK;
 }
 
-/* ---- the rest
- * ---------------------------------------------------------------------------------- */
+/* ---- the rest ---- */
 
 static enum mil_status choose_memory(struct run *r, struct mil_error *err) {
     struct memory_plan plan;

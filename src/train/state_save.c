@@ -13,8 +13,7 @@
 #include "io/safetensors.h"
 #include "train/run.h"
 
-/* ---- optimizer.safetensors
- * --------------------------------------------------------------------- */
+/* ---- optimizer.safetensors ---- */
 
 static enum mil_status put_tensor(struct run *r, struct st_writer *w, const struct state_tensor *t,
                                   float *buffer, struct mil_error *err) {
@@ -56,8 +55,7 @@ fail:
     return st;
 }
 
-/* ---- trainer_state.json, rng_state.json
- * ---------------------------------------------------------- */
+/* ---- trainer_state.json, rng_state.json ---- */
 
 static double epoch_of(const struct run *r) {
     return (double)r->progress.step / (double)r->session.epoch_steps;
@@ -133,8 +131,7 @@ static enum mil_status write_rng_state(const struct run *r, const char *path,
     return st;
 }
 
-/* ---- the model's own files
- * --------------------------------------------------------------------- */
+/* ---- the model's own files ---- */
 
 static enum dtype save_dtype(const struct run *r) {
     enum dtype t = DT_BF16;

@@ -35,8 +35,7 @@ struct tally {
     double first_loss, last_loss, loss_sum, eval_loss;
 };
 
-/* ---- ends that are not the end
- * ------------------------------------------------------------------ */
+/* ---- ends that are not the end ---- */
 
 static enum mil_status save_if_new(struct run *r, struct mil_error *err) {
     if (r->progress.step == 0 || r->saved_step == r->progress.step) return MIL_OK;
@@ -75,8 +74,7 @@ static enum mil_status not_finite(struct run *r, const struct step_sums *sums, d
     return st;
 }
 
-/* ---- one step
- * ---------------------------------------------------------------------------------- */
+/* ---- one step ---- */
 
 /* A tensor that should learn and has no gradient is a wiring fault that a falling loss hides. Plain
  * LoRA's dA has none as long as dB = 0, which is until a step with a rate above 0 is done. */
@@ -129,8 +127,7 @@ enum mil_status run_update(struct run *r, struct mil_train_step *row, struct mil
     return MIL_OK;
 }
 
-/* ---- the loop
- * ---------------------------------------------------------------------------------- */
+/* ---- the loop ---- */
 
 static bool due(int64_t step, int64_t every, int64_t last) {
     return (every > 0 && step % every == 0) || step == last;

@@ -146,8 +146,7 @@ static void test_definition(void **state) {
     }
 }
 
-/* ---- gradients
- * --------------------------------------------------------------------------------- */
+/* ---- gradients ---- */
 
 struct problem {
     struct rig *g;
@@ -229,8 +228,7 @@ static void test_gradients(void **state) {
     check_gradients("lora", 0.4);
 }
 
-/* ---- step 0
- * ------------------------------------------------------------------------------------ */
+/* ---- step 0 ---- */
 
 /* Not a bit of y changes, whatever the precision. */
 static void test_zero_at_step_0(void **state) {
@@ -254,8 +252,7 @@ static void test_zero_at_step_0(void **state) {
     }
 }
 
-/* ---- masters
- * ----------------------------------------------------------------------------------- */
+/* ---- masters ---- */
 
 static void test_push_and_pull(void **state) {
     (void)state;

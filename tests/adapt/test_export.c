@@ -31,8 +31,7 @@ static float *weight_of(const struct checkpoint *c, const struct delta *d) {
     return w;
 }
 
-/* ---- merge
- * ------------------------------------------------------------------------------------- */
+/* ---- merge ---- */
 
 /* Merged weights are round(f32(W + s (B A - B0 A0))), the sum in f64: equal bits, where the f64
  * sum of the test (another order of additions, error 1e-15) is not next to a rounding boundary; an
@@ -260,8 +259,7 @@ static void test_merge_refusals(void **state) {
     checkpoint_free(&base);
 }
 
-/* ---- residual
- * ---------------------------------------------------------------------------------- */
+/* ---- residual ---- */
 
 /* Residual + s B A is the merged weight; in bf16 the loss is logged. */
 static void test_residual(void **state) {
@@ -327,8 +325,7 @@ static void test_peft(void **state) {
     checkpoint_free(&base);
 }
 
-/* ---- GGUF
- * --------------------------------------------------------------------------------------- */
+/* ---- GGUF ---- */
 
 /* The scaled product of the file's factors is the change, its rows in llama.cpp's order. */
 static void test_gguf(void **state) {

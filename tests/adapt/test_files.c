@@ -19,8 +19,7 @@ static struct adapter *load(const char *dir, const struct checkpoint *base) {
     return a;
 }
 
-/* ---- round trips
- * ------------------------------------------------------------------------------- */
+/* ---- round trips ---- */
 
 static void round_trip(const struct checkpoint *base, const char *method, double size) {
     struct adapter_options o = options_of(method, 4);
@@ -134,8 +133,7 @@ static void test_state(void **state) {
     checkpoint_free(&base);
 }
 
-/* ---- PEFT's own adapters
- * ----------------------------------------------------------------------- */
+/* ---- PEFT's own adapters ---- */
 
 /* W + delta of our loading equals what PEFT merged, entry by entry: both sums are rounded to f32,
  * PEFT's product is taken in f32 too: a few eps of entries of order 1. */
@@ -197,8 +195,7 @@ static void test_peft_again(void **state) {
     checkpoint_free(&base);
 }
 
-/* ---- refusals
- * ---------------------------------------------------------------------------------- */
+/* ---- refusals ---- */
 
 /* A copy of an adapter directory whose configuration has one key changed (value NULL: removed). */
 static void tampered(char dir[PATH_CAP], const char *from, const char *file, const char *key,

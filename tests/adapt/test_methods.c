@@ -31,8 +31,7 @@ static void test_table(void **state) {
     assert_fails(method_find("quantum", &m, &err), MIL_USAGE, "choose one of milora, lora");
 }
 
-/* ---- factors
- * ----------------------------------------------------------------------------------- */
+/* ---- factors ---- */
 
 struct golden {
     struct st_file *file;
@@ -101,8 +100,7 @@ static void test_factors(void **state) {
     golden_close(&g);
 }
 
-/* ---- selection
- * --------------------------------------------------------------------------------- */
+/* ---- selection ---- */
 
 static bool selected[2 * MODULES];
 
@@ -156,8 +154,7 @@ static void test_select(void **state) {
     assert_fails(select_of(two, 0, false), MIL_USAGE, "name at least one");
 }
 
-/* ---- adapters at step 0
- * ------------------------------------------------------------------------ */
+/* ---- adapters at step 0 ---- */
 
 static void count_event(void *ctx, const struct adapter_init_event *e) {
     size_t *seen = ctx;

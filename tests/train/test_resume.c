@@ -79,8 +79,7 @@ static void seeds_matter(void **state) {
     str_release(&y);
 }
 
-/* ---- interruption
- * ------------------------------------------------------------------------------ */
+/* ---- interruption ---- */
 
 /* The rows without what depends on the clock and the machine. */
 static void comparable_log(const char *dir, struct str *out) {
@@ -195,8 +194,7 @@ static void kill_9_loses_nothing(void **state) {
     assert_same_file(a, b, "checkpoint-9/rng_state.json");
 }
 
-/* ---- what resuming checks
- * --------------------------------------------------------------------- */
+/* ---- what resuming checks ---- */
 
 static void another_configuration_is_refused(void **state) {
     (void)state;

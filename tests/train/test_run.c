@@ -35,8 +35,7 @@ static bool holds(const char *dir, const char *name) {
     return path_exists(path);
 }
 
-/* ---- what is written
- * ---------------------------------------------------------------------------- */
+/* ---- what is written ---- */
 
 static void the_files_of_a_run(void **state) {
     (void)state;
@@ -144,8 +143,7 @@ static void a_model_from_scratch(void **state) {
     assert_true(result.first_loss < 0.6 * log(400));
 }
 
-/* ---- directories
- * -------------------------------------------------------------------------------- */
+/* ---- directories ---- */
 
 static void a_used_directory_is_not_overwritten(void **state) {
     (void)state;
@@ -217,8 +215,7 @@ static void a_full_disk_leaves_no_half_checkpoint(void **state) {
     dir_list_free(names, n);
 }
 
-/* ---- bad data
- * ---------------------------------------------------------------------------------- */
+/* ---- bad data ---- */
 
 static void bad_data_are_refused_before_anything_is_written(void **state) {
     (void)state;
@@ -246,8 +243,7 @@ static void bad_data_are_refused_before_anything_is_written(void **state) {
     }
 }
 
-/* ---- gradients
- * ---------------------------------------------------------------------------------- */
+/* ---- gradients ---- */
 
 static void a_dead_gradient_is_reported_by_name(void **state) {
     (void)state;
@@ -310,8 +306,7 @@ static void a_loss_that_is_not_finite_stops(void **state) {
     config_release(&c);
 }
 
-/* ---- evaluation
- * --------------------------------------------------------------------------------- */
+/* ---- evaluation ---- */
 
 struct seen {
     int evaluations, steps, logged, checkpoints, started;
@@ -383,8 +378,7 @@ static void evaluation_is_the_mean_over_supervised_tokens(void **state) {
     assert_true(fabs(seen.first_loss - seen.eval_loss) > 1e-6);
 }
 
-/* ---- plans
- * -------------------------------------------------------------------------------------- */
+/* ---- plans ---- */
 
 static size_t plan_peak(const char *const *more, bool *recompute, size_t *step_bytes) {
     struct mil_error err = {0};

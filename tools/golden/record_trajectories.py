@@ -8,8 +8,9 @@
 
 Needs torch, transformers, tokenizers.  The adapted weight is split once, W_res = W - s B0 A0, and
 y = W_res x + s B A x is trained: 6 AdamW steps of 8 rows, in file order, constant learning rate,
-clipping at 1, no dropout; the loss is the mean over the supervised tokens of the 8 rows.  `tiny` runs
-in float64 (norms stay in float32, as transformers has them), `model` in float32.  tiny.json also has
+clipping at 1, no dropout; the loss is the mean over the supervised tokens of the 8 rows.  All in
+float64 (norms stay in float32, as transformers has them): in float32 PyTorch itself is 6e-6 from that in
+the loss of SmolLM2, which Adam makes 1e-4 in six steps.  tiny.json also has
 full fine-tuning, and runs with weight decay (not on norms), harder clipping and a cosine schedule.
 
 Start: singular triplets of numpy in float64, the largest entry of each left vector positive; for
@@ -219,7 +220,7 @@ def main():
     elif len(sys.argv) == 5 and sys.argv[1] == "model":
         with open(sys.argv[3]) as f:
             rows = [json.loads(line) for line in f]
-        record(sys.argv[2], torch.float32, rows, 32, 3e-4, sys.argv[4])
+        record(sys.argv[2], torch.float64, rows, 32, 3e-4, sys.argv[4])
     elif len(sys.argv) == 3 and sys.argv[1] == "schedules":
         schedules(sys.argv[2])
     else:

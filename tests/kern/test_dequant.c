@@ -25,7 +25,8 @@ static void block_formats_equal_the_recorded_ones(void **state) {
         enum dtype t;
         size_t bytes;
         assert_true(dtype_from_name(r.name, &t));
-        assert_true(r.elems <= MAX_ELEMS && dtype_bytes(t, r.elems, &bytes));
+        assert_true(r.elems <= MAX_ELEMS);
+        assert_true(dtype_bytes(t, r.elems, &bytes));
         assert_int_equal(bytes, r.bytes);
         /* one byte off: sources need no alignment */
         assert_int_equal(fread(raw + 1, 1, bytes, f), bytes);

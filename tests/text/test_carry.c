@@ -14,8 +14,8 @@ static const char *const texts[] = {
     "  two  spaces\tand\n\nnew lines \r\n ",
     "12345 67,890.12 3rd",
     "It's what we'll've done; DON'T.",
-    "na\xc3\xafve caf\xc3\xa9 \xe2\x80\x94 \xe6\xbc\xa2\xe5\xad\x97 \xd0\x9f\xd1\x80\xd0\xb8 "
-    "\xf0\x9f\x98\x80\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd",
+    ("na\xc3\xafve caf\xc3\xa9 \xe2\x80\x94 \xe6\xbc\xa2\xe5\xad\x97 \xd0\x9f\xd1\x80\xd0\xb8 "
+     "\xf0\x9f\x98\x80\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd"),
     "\x01\x02\x7f control",
     "<|im_start|>user\nhi<|im_end|> <s> </s> <unk> <|endoftext|>",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",

@@ -2,14 +2,15 @@
 /* Six optimiser steps against PyTorch in the papers' residual form: loss and gradient norm of every
  * step, for every adapter method.
  *
- * Bounds.  A product of length k in f32 errs by about sqrt(k) 2^-24 of its terms' sizes; a loss of 6 is
- * the outcome of some ten products of length 32-48 in a row: 10 sqrt(48) 2^-24 = 4e-6 relative at
- * most, with signs at random a few 1e-7.  The recording is in f64, so 1e-6 holds for
- * the tiny model's losses (measured: 2e-8); a gradient norm is one more pass through the same layers and is not
- * an average over tokens: 1e-5 (measured: 5e-7).  SmolLM2 has 30 layers and lengths
- * up to 1536 (first losses: 6e-7), and Adam's first steps move every element by about the rate however small
- * its gradient, so elements whose gradient is within rounding of zero may go the other way: 1e-4 for
- * the loss, 1e-3 for the norm (measured: 6e-5, 1e-4; PyTorch in f32 is as far off). */
+ * Bounds.  A product of length k in f32 errs by about sqrt(k) 2^-24 of its terms' sizes; a loss
+ * of 6 is the outcome of some ten products of length 32-48 in a row: 10 sqrt(48) 2^-24 = 4e-6
+ * relative at most, with signs at random a few 1e-7.  The recording is in f64, so 1e-6 holds for
+ * the tiny model's losses (measured: 2e-8); a gradient norm is one more pass through the same
+ * layers and is not an average over tokens: 1e-5 (measured: 5e-7).  SmolLM2 has 30 layers and
+ * lengths up to 1536 (first losses: 6e-7), and Adam's first steps move every element by about
+ * the rate however small its gradient, so elements whose gradient is within rounding of zero may
+ * go the other way: 1e-4 for the loss, 1e-3 for the norm (measured: 6e-5, 1e-4; PyTorch in f32
+ * is as far off). */
 #include "fixture.h"
 
 #include <math.h>

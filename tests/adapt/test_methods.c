@@ -115,7 +115,7 @@ static void assert_selected(const char *want) {
     char have[128] = "";
     for (int i = 0; i < 2 * MODULES; i++)
         if (selected[i]) {
-            char one[8];
+            char one[16];
             snprintf(one, sizeof one, "%c%d ", module_suffix((enum module)(i % MODULES))[0],
                      i / MODULES);
             strcat(have, one);

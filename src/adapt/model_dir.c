@@ -10,12 +10,10 @@
 #include <string.h>
 
 #include "adapt/internal.h"
-#include "core/log.h"
 #include "core/mem.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "kern/dequant.h"
-#include "text/tokenizer_carry.h"
 
 /* One tensor of the output. */
 struct item {
@@ -194,63 +192,6 @@ static enum mil_status write_weights(struct writing *w, const struct adapter *a,
 
 /* ---- the other files ---- */
 
-static const char *torch_name(enum dtype t) {
-    return t == DT_BF16 ? "bfloat16" : t == DT_F16 ? "float16" : "float32";
-}
-
-static enum mil_status write_config(const struct checkpoint *base, enum dtype dtype,
-                                    const char *dir, struct mil_error *err) {
-    char path[PATH_CAP];
-    TRY(path_join(path, dir, "config.json", err));
-    enum dtype stored = stored_type(dtype, checkpoint_at(base, 0)->dtype);
-    json_t *o = base->config_json ? json_deep_copy(base->config_json)
-                                  : model_config_to_json(&base->config, stored);
-    if (!o) return error_nomem(err, 0);
-    if (dtype != DTYPES && json_object_get(o, "dtype"))
-        json_object_set_new(o, "dtype", json_string(torch_name(dtype)));
-    if (dtype != DTYPES && (json_object_get(o, "torch_dtype") || !json_object_get(o, "dtype")))
-        json_object_set_new(o, "torch_dtype", json_string(torch_name(dtype)));
-    enum mil_status st = json_write_file(path, o, err);
-    json_decref(o);
-    return st;
-}
-
-/* A tokenizer that is not there, or of a kind that cannot be written, does not stop a merge. */
-static enum mil_status carry_tokenizer(const struct checkpoint *base, const char *dir,
-                                       struct mil_error *err) {
-    struct mil_error why;
-    const char *remedy = "copy the original model's tokenizer files into the output";
-    if (!gguf_find(base->gguf, "tokenizer.ggml.model")) {
-        log_warning("%s: the file holds no tokenizer; %s", base->path, remedy);
-        return MIL_OK;
-    }
-    enum mil_status st = tokenizer_carry_gguf(base->gguf, dir, &why);
-    if (st == MIL_UNSUPPORTED) {
-        log_warning("%s: the tokenizer cannot be carried over (%s); %s", base->path, why.message,
-                    remedy);
-        return MIL_OK;
-    }
-    if (st != MIL_OK && err) *err = why;
-    return st;
-}
-
-static enum mil_status copy_companions(const struct checkpoint *base, const char *dir,
-                                       struct mil_error *err) {
-    static const char *const names[] = {
-        "generation_config.json", "tokenizer.json",     "tokenizer.model",
-        "tokenizer_config.json",  "vocab.json",         "merges.txt",
-        "added_tokens.json",      "chat_template.json", "chat_template.jinja",
-        "special_tokens_map.json"};
-    if (base->is_gguf) return carry_tokenizer(base, dir, err);
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char from[PATH_CAP], to[PATH_CAP];
-        TRY(path_join(from, base->path, names[i], err));
-        TRY(path_join(to, dir, names[i], err));
-        if (path_exists(from)) TRY(file_copy(from, to, err));
-    }
-    return MIL_OK;
-}
-
 /* ---- entry point ---- */
 
 static enum mil_status take_buffers(struct writing *w, const struct adapter *a,
@@ -280,8 +221,9 @@ enum mil_status model_dir_write(const struct checkpoint *base, const struct adap
     REQUIRE(base->layers);
     TRY(adapter_check_base(a, &base->config, err));
     TRY_GOTO(take_buffers(&w, a, err));
-    TRY_GOTO(write_config(base, dtype, dir, err));
-    TRY_GOTO(copy_companions(base, dir, err));
+    enum dtype stored = stored_type(dtype, checkpoint_at(base, 0)->dtype);
+    TRY_GOTO(checkpoint_write_config(base, base->config_json ? dtype : stored, false, dir, err));
+    TRY_GOTO(checkpoint_carry_files(base, dir, err));
     st = write_weights(&w, a, dtype, dir, err);
 fail:
     json_decref(w.weight_map);

@@ -69,4 +69,15 @@ const struct weight_view *checkpoint_module(const struct checkpoint *c, int64_t 
 enum mil_status checkpoint_fingerprint(const struct checkpoint *c, char out[HASH_HEX],
                                        struct mil_error *err);
 
+/* ---- writing a model out: what goes beside its weights ---- */
+
+/* config.json into dir, as read with its element type replaced by `stored` (DTYPES: left alone); made
+ * anew for a GGUF file or a fresh model, where `stored` must be a type. */
+enum mil_status checkpoint_write_config(const struct checkpoint *c, enum dtype stored, bool fresh,
+                                        const char *dir, struct mil_error *err);
+/* The tokenizer's files and the generation settings into dir; those of a GGUF file's tokenizer are made
+ * from its metadata, or warned about where they cannot be. */
+enum mil_status checkpoint_carry_files(const struct checkpoint *c, const char *dir,
+                                       struct mil_error *err);
+
 #endif

@@ -144,47 +144,6 @@ static enum dtype save_dtype(const struct run *r) {
     return t == DT_F32 || t == DT_BF16 ? t : DT_F16; /* block types: as merging does */
 }
 
-static enum mil_status copy_tokenizer(const struct run *r, const char *dir, struct mil_error *err) {
-    static const char *const files[] = {
-        "tokenizer.json", "tokenizer.model",         "tokenizer_config.json",
-        "vocab.json",     "special_tokens_map.json", "generation_config.json",
-        "merges.txt",     "added_tokens.json",       "chat_template.jinja"};
-    char from[PATH_CAP], to[PATH_CAP];
-    if (r->session.base->is_gguf) {
-        log_warning("the tokenizer of a GGUF base is not written out: put tokenizer.json beside "
-                    "the result to use it");
-        return MIL_OK;
-    }
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        TRY(path_join(from, r->session.base->path, files[i], err));
-        if (!path_exists(from)) continue;
-        TRY(path_join(to, dir, files[i], err));
-        TRY(file_copy(from, to, err));
-    }
-    return MIL_OK;
-}
-
-/* The base's config.json with the type of the weights that are written; made anew for a GGUF. */
-static enum mil_status write_model_config(const struct run *r, const char *dir, enum dtype stored,
-                                          struct mil_error *err) {
-    static const char *const names[] = {
-        [DT_F32] = "float32", [DT_F16] = "float16", [DT_BF16] = "bfloat16"};
-    char path[PATH_CAP];
-    const struct checkpoint *base = r->session.base;
-    bool own = !base->config_json || r->config.from_scratch;
-    json_t *config =
-        own ? model_config_to_json(&base->config, stored) : json_deep_copy(base->config_json);
-    if (!config) return error_nomem(err, 0);
-    if (!own) {
-        const char *key = json_object_get(config, "dtype") ? "dtype" : "torch_dtype";
-        json_object_set_new(config, key, json_string(names[stored]));
-    }
-    enum mil_status st = path_join(path, dir, "config.json", err);
-    if (st == MIL_OK) st = json_write_file(path, config, err);
-    json_decref(config);
-    return st;
-}
-
 /* What a user of the result reads: an adapter's directory, or a whole model's. */
 static enum mil_status write_model(struct run *r, const char *dir, struct mil_error *err) {
     if (r->adapter) {
@@ -193,8 +152,8 @@ static enum mil_status write_model(struct run *r, const char *dir, struct mil_er
     }
     enum dtype stored = save_dtype(r);
     TRY(full_save(r->full, dir, stored, err));
-    TRY(write_model_config(r, dir, stored, err));
-    return copy_tokenizer(r, dir, err);
+    TRY(checkpoint_write_config(r->session.base, stored, r->config.from_scratch, dir, err));
+    return checkpoint_carry_files(r->session.base, dir, err);
 }
 
 enum mil_status result_save(struct run *r, struct mil_error *err) {

@@ -42,7 +42,7 @@ static const char *status_text(dnnl_status_t status) {
     switch (status) {
     case dnnl_out_of_memory: return "out of memory";
     case dnnl_invalid_arguments: return "invalid arguments";
-    case dnnl_unimplemented: return "not implemented for this shape";
+    case dnnl_unimplemented: return "no implementation for this shape";
     case dnnl_runtime_error: return "run-time error";
     default: return "failed";
     }

@@ -49,23 +49,18 @@ static enum mil_status fill_shapes(struct adapter *a, const struct model_config 
     return MIL_OK;
 }
 
-/* The stored weight, exactly, in f64.  MIL_INPUT names the first entry that is not finite. */
-static enum mil_status read_weight(const struct weight_view *v, double *w, struct mil_error *err) {
+/* The stored weight as a matrix of a plain type: where it lies, or a copy in f32 (exact for every
+ * block type) in *copy. */
+static enum mil_status read_weight(const struct weight_view *v, struct svd_matrix *w, float **copy,
+                                   struct mil_error *err) {
     size_t n = (size_t)v->rows * (size_t)v->cols;
-    float *f = mem_alloc(MEM_SCRATCH, n, sizeof *f);
-    if (!f) return error_nomem(err, n * sizeof *f);
-    enum mil_status st = MIL_OK;
-    weight_to_f32(v, f);
-    for (size_t i = 0; i < n && st == MIL_OK; i++) {
-        w[i] = f[i];
-        if (!isfinite(f[i]))
-            st = error_set(err, MIL_INPUT,
-                           "%s: entry (%lld, %lld) is %s: an adapter cannot be made from it",
-                           v->name, (long long)(i / (size_t)v->cols),
-                           (long long)(i % (size_t)v->cols), isnan(f[i]) ? "NaN" : "infinite");
-    }
-    mem_free(f);
-    return st;
+    *w = (struct svd_matrix){v->data, v->dtype, v->rows, v->cols};
+    if (dtype_block_elems(v->dtype) == 1 && weight_usable_as(v, v->dtype)) return MIL_OK;
+    *copy = mem_alloc(MEM_SCRATCH, n, sizeof **copy);
+    if (!*copy) return error_nomem(err, n * sizeof **copy);
+    weight_to_f32(v, *copy);
+    *w = (struct svd_matrix){*copy, DT_F32, v->rows, v->cols};
+    return MIL_OK;
 }
 
 /* ---- the modules' factors ---- */
@@ -88,7 +83,7 @@ struct job {
 static enum mil_status run_job(struct job *j, struct mil_error *err) {
     const struct adapter *a = j->adapter;
     struct delta *d = j->delta;
-    double *w = NULL;
+    float *copy = NULL;
     j->init = (struct method_init){.m = d->m,
                                    .n = d->n,
                                    .r = d->r,
@@ -97,19 +92,16 @@ static enum mil_status run_job(struct job *j, struct mil_error *err) {
                                    .stream = (uint32_t)module_number(d->layer, d->module),
                                    .a0 = d->a0,
                                    .b0 = d->b0};
-    if (a->method->needs_weight) {
-        w = mem_alloc(MEM_SCRATCH, (size_t)(d->m * d->n), sizeof *w);
-        if (!w) return error_nomem(err, (uint64_t)(d->m * d->n) * sizeof *w);
-        j->init.w = w;
-    }
     enum mil_status st;
-    if (w) TRY_GOTO(read_weight(checkpoint_module(j->base, d->layer, d->module), w, err));
+    if (a->method->needs_weight)
+        TRY_GOTO(
+            read_weight(checkpoint_module(j->base, d->layer, d->module), &j->init.w, &copy, err));
     st = a->method->init(&j->init, err);
+fail:
     if (st != MIL_OK)
         error_prefix(err, "model.layers.%lld.%s: ", (long long)d->layer, module_path(d->module));
-fail:
-    j->init.w = NULL;
-    mem_free(w);
+    j->init.w.data = NULL;
+    mem_free(copy);
     return st;
 }
 

@@ -11,12 +11,13 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "linalg/svd.h"
 
-/* What an initialiser gets and gives for one module.  w: f64 [m, n] row-major, the stored weight
- * exactly. a0: f32 [r, n]; b0: f32 [m, r] (NULL where b0_is_zero); both zeroed before.  Initialisers run on
+/* What an initialiser gets and gives for one module.  w: the stored weight,
+ * exactly (data NULL without needs_weight).  a0: f32 [r, n]; b0: f32 [m, r] (NULL where b0_is_zero); both zeroed before.  Initialisers run on
  * several threads at once, each on its own module. */
 struct method_init {
-    const double *w;
+    struct svd_matrix w;
     int64_t m, n, r;
     double scale; /* s = alpha / r of this module */
     uint64_t seed;

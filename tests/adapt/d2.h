@@ -63,17 +63,14 @@ static inline enum mil_status d2_init(struct d2 *t, float *w, int64_t m, int64_t
     t->w = w;
     t->d = (struct delta){.module = MODULE_Q, .m = m, .n = n, .r = r, .alpha = (double)r};
     TRY(delta_alloc(&t->d, true, why));
-    double *wide = mem_alloc(MEM_OTHER, (size_t)(m * n), sizeof *wide);
     t->x = mem_alloc(MEM_OTHER, (size_t)(D2_TOKENS * n), sizeof *t->x);
     t->exact = mem_calloc(MEM_OTHER, (size_t)(D2_TOKENS * m), sizeof *t->exact);
-    REQUIRE(wide && t->x && t->exact);
-    for (int64_t i = 0; i < m * n; i++) wide[i] = w[i] = d2_round(w[i]);
+    REQUIRE(t->x && t->exact);
+    for (int64_t i = 0; i < m * n; i++) w[i] = d2_round(w[i]);
     for (int64_t i = 0; i < D2_TOKENS * n; i++) t->x[i] = d2_round(d2_normal(1, i));
     struct method_init io = {
-        .w = wide, .m = m, .n = n, .r = r, .scale = 1, .a0 = t->d.a0, .b0 = t->d.b0};
-    enum mil_status st = how->init(&io, why);
-    mem_free(wide);
-    return st;
+        .w = {w, DT_F32, m, n}, .m = m, .n = n, .r = r, .scale = 1, .a0 = t->d.a0, .b0 = t->d.b0};
+    return how->init(&io, why);
 }
 
 static inline void d2_release(struct d2 *t) {

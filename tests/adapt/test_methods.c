@@ -76,7 +76,7 @@ static void test_factors(void **state) {
     assert_true(golden_array(&g, "lora", "a") &&
                 *(const double *)st_find(g.file, "gap")->data > 1e-3);
     for (size_t i = 0; i < 4; i++) {
-        struct method_init io = {.w = g.w,
+        struct method_init io = {.w = {g.w, DT_F64, g.m, g.n},
                                  .m = g.m,
                                  .n = g.n,
                                  .r = 6,
@@ -276,7 +276,7 @@ static void test_refusals(void **state) {
     v->data = copy;
     v->dtype = DT_F32;
     assert_fails(adapter_init(base, &o, NULL, NULL, &a, &err), MIL_INPUT,
-                 "model.layers.1.mlp.up_proj.weight: entry (2, 5) is NaN");
+                 "model.layers.1.mlp.up_proj: entry (2, 5) is NaN");
     mem_free(copy);
     checkpoint_free(&base);
 }

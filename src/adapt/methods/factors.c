@@ -14,15 +14,16 @@
 
 enum mil_status factors_from_svd(struct method_init *io, enum svd_end end, struct mil_error *err) {
     REQUIRE(io->scale > 0);
-    struct svd_request request = {end, io->r, io->seed, io->stream};
+    struct svd_request request = {
+        .end = end, .rank = io->r, .seed = io->seed, .stream = io->stream};
     struct svd_result svd;
-    TRY(svd_compute(io->w, io->m, io->n, &request, &svd, err));
+    TRY(svd_compute(&io->w, &request, &svd, err));
     for (int64_t t = 0; t < io->r; t++) {
         double root = sqrt(svd.sigma[t] / io->scale);
         for (int64_t i = 0; i < io->m; i++)
-            io->b0[i * io->r + t] = (float)(root * svd.u[i * io->r + t]);
+            io->b0[i * io->r + t] = (float)(root * svd.u[t * io->m + i]);
         for (int64_t j = 0; j < io->n; j++)
-            io->a0[t * io->n + j] = (float)(root * svd.vt[t * io->n + j]);
+            io->a0[t * io->n + j] = (float)(root * svd.v[t * io->n + j]);
     }
     io->residual = svd.residual;
     io->sigma_first = svd.sigma[0];

@@ -4,6 +4,7 @@
 #define MILORA_MILORA_H
 
 #include "milora/adapter.h"
+#include "milora/analyze.h"
 #include "milora/env.h"
 #include "milora/eval.h"
 #include "milora/generate.h"

@@ -47,6 +47,11 @@ struct figures {
     double smallest; /* smallest relative gap at the cut */
 };
 
+/* The larger; NaN if either is. */
+static inline double worse(double a, double b) {
+    return isnan(a) || a > b ? a : b;
+}
+
 static inline double *reals(int64_t n) {
     double *x = mem_calloc(MEM_OTHER, (size_t)(n > 0 ? n : 1), sizeof *x);
     REQUIRE(x);
@@ -168,8 +173,7 @@ static inline double judge_identity(const double *x, int64_t r, int64_t len) {
             long double sum = a == b ? -1.0L : 0.0L;
             for (int64_t i = 0; i < len; i++)
                 sum += (long double)x[a * len + i] * (long double)x[b * len + i];
-            double e = fabs((double)sum);
-            if (!(e <= worst)) worst = e;
+            worst = worse(worst, fabs((double)sum));
         }
     return worst;
 }
@@ -265,11 +269,8 @@ static inline bool judge_numbers(const struct judge *j) {
     const struct reference *f = j->f;
     struct figures *w = j->worst;
     double residual = 0, noise = (double)(f->m + f->n) * DBL_EPSILON;
-    for (int64_t t = 0; t < r->rank; t++) {
-        double e = (j->right[t] + j->left[t]) / j->unit; /* NaN in either stays */
-        if (!isnan(e)) e = fmax(j->right[t], j->left[t]) / j->unit;
-        if (!(e <= residual)) residual = e;
-    }
+    for (int64_t t = 0; t < r->rank; t++)
+        residual = worse(residual, worse(j->right[t], j->left[t]) / j->unit);
     double u = judge_identity(r->u, r->rank, f->m), v = judge_identity(r->v, r->rank, f->n);
     JUDGE(residual <= 1e-12, "residual %.2g, the limit is 1e-12", residual);
     JUDGE(u <= 1e-12 && v <= 1e-12, "U^T U or V^T V off the identity by %.2g, %.2g", u, v);

@@ -7,14 +7,6 @@ struct later_args {
     struct rest words;
 };
 
-static enum mil_status run_analyze(const void *p, struct mil_error *err) {
-    (void)p;
-    return cli_fail(err, MIL_UNSUPPORTED,
-                    "the paper's analyses (forgetting, interference, subspace, spectrum) are not "
-                    "part of version %s; 'milora eval --task perplexity' measures forgetting",
-                    mil_version());
-}
-
 static enum mil_status run_compare(const void *p, struct mil_error *err) {
     (void)p;
     return cli_fail(err, MIL_UNSUPPORTED,
@@ -31,16 +23,6 @@ static const struct option later_positionals[] = {
     OPTION_END,
 };
 static const struct option later_options[] = {OPTION_END};
-const struct verb verb_analyze = {
-    .name = "analyze",
-    .summary = "the paper's analyses (not part of this version)",
-    .example = "milora analyze forgetting model/ adapter/",
-    .positionals = later_positionals,
-    .options = later_options,
-    .bytes = sizeof(struct later_args),
-    .run = run_analyze,
-    .raw = true,
-};
 const struct verb verb_compare = {
     .name = "compare",
     .summary = "methods x seeds over one recipe (not part of this version)",

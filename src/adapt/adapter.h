@@ -45,14 +45,25 @@ struct adapter {
     size_t n;
 };
 
-/* Rows of the table that `init` prints, through a callback as they are made. */
+/* Rows of the table that `init` prints, as modules are finished, one call at a time but from any
+ * thread. */
 struct adapter_init_event {
-    size_t index, total;
+    size_t index, total; /* index counts the finished ones, from 0 */
+    size_t position;     /* of the module in canonical order, deltas[position] */
     const struct delta *delta;
     const struct method_init *init;
     double seconds;
+    double left; /* seconds until all are done, by what was measured so far; < 0: not known yet */
 };
 typedef void (*adapter_init_fn)(void *ctx, const struct adapter_init_event *e);
+/* All may be NULL. */
+struct adapter_init_hooks {
+    adapter_init_fn progress;
+    bool (*stop)(void *ctx); /* asked before each module: true ends with MIL_INTERRUPTED when those
+                                in flight are done */
+    void *ctx;
+    struct svd_cache *cache;
+};
 
 /* Which modules the options name; each pattern must match at least one (MIL_USAGE names the pattern
  * and the nearest module name). selected: layers * MODULES flags. Needs the configuration only. */
@@ -63,6 +74,10 @@ enum mil_status adapter_select(const struct model_config *c, const struct adapte
 enum mil_status adapter_init(const struct checkpoint *base, const struct adapter_options *o,
                              adapter_init_fn progress, void *ctx, struct adapter **out,
                              struct mil_error *err);
+/* The same with a cache of decompositions and a way to stop; init_run.c has the schedule. */
+enum mil_status adapter_init_with(const struct checkpoint *base, const struct adapter_options *o,
+                                  const struct adapter_init_hooks *hooks, struct adapter **out,
+                                  struct mil_error *err);
 void adapter_free(struct adapter **a);
 /* Trainable elements: sum of r (m + n). */
 int64_t adapter_elements(const struct adapter *a);

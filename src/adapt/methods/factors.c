@@ -17,7 +17,7 @@ enum mil_status factors_from_svd(struct method_init *io, enum svd_end end, struc
     struct svd_request request = {
         .end = end, .rank = io->r, .seed = io->seed, .stream = io->stream};
     struct svd_result svd;
-    TRY(svd_compute(&io->w, &request, &svd, err));
+    TRY(svd_cached(io->cache, &io->w, &request, &svd, &io->cached, err));
     for (int64_t t = 0; t < io->r; t++) {
         double root = sqrt(svd.sigma[t] / io->scale);
         for (int64_t i = 0; i < io->m; i++)
@@ -26,10 +26,12 @@ enum mil_status factors_from_svd(struct method_init *io, enum svd_end end, struc
             io->a0[t * io->n + j] = (float)(root * svd.v[t * io->n + j]);
     }
     io->residual = svd.residual;
+    io->orthogonality = svd.orthogonality;
+    io->cut = svd.cut;
     io->sigma_first = svd.sigma[0];
     io->sigma_last = svd.sigma[io->r - 1];
     io->sigma_max = svd.sigma_max;
-    io->served_by = svd.served_by;
+    io->served_by = io->cached ? "cache" : svd.served_by;
     svd_release(&svd);
     return MIL_OK;
 }

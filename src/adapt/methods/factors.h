@@ -7,7 +7,8 @@
 #include "linalg/svd.h"
 
 /* B0 = U sqrt(S / s), A0 = sqrt(S / s) V^T of the r triplets that `end` names, rounded to f32: then
- * s B0 A0 is that part of W for any scale s > 0, as in PEFT's PiSSA.  Statuses of svd_compute. */
+ * s B0 A0 is that part of W for any scale s > 0, as in PEFT's PiSSA.  From io->cache where it has them.  Statuses of
+ * svd_compute. */
 enum mil_status factors_from_svd(struct method_init *io, enum svd_end end, struct mil_error *err);
 /* A0 uniform in [-1 / sqrt(n), 1 / sqrt(n)) by Philox (seed, RNG_INIT + stream, 0, element); B0
  * stays zero. */

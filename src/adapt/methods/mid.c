@@ -13,6 +13,7 @@ const struct method method_mid = {
     .reference = "ablation of MiLoRA, arXiv:2406.09044",
     .adapter = true,
     .needs_weight = true,
+    .end = SVD_MIDDLE,
     .alpha_over_r = 1,
     .init = init,
 };

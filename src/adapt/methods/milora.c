@@ -14,6 +14,7 @@ const struct method method_milora = {
                  "Parameter-Efficient LLM Finetuning, 2024, arXiv:2406.09044",
     .adapter = true,
     .needs_weight = true,
+    .end = SVD_BOTTOM,
     .alpha_over_r = 1,
     .init = init,
 };

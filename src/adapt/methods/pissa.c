@@ -14,6 +14,7 @@ const struct method method_pissa = {
                  "Large Language Models, 2024, arXiv:2404.02948",
     .adapter = true,
     .needs_weight = true,
+    .end = SVD_TOP,
     .alpha_over_r = 1,
     .init = init,
 };

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* init_run.h - making the factors of all modules of an adapter; private to src/adapt. */
+#ifndef MIL_ADAPT_INIT_RUN_H
+#define MIL_ADAPT_INIT_RUN_H
+
+#include "adapt/adapter.h"
+
+/* One module to be made. */
+struct init_job {
+    size_t position; /* in adapter->deltas */
+    double cost;     /* in proportion to the seconds that one thread takes */
+    size_t bytes;    /* scratch and result */
+    bool alone;      /* with all threads, nothing beside it */
+};
+/* Order of the jobs (those alone first, each part by falling cost), and which go alone; a function
+ * of shapes, method, rank and threads only.  Returns the number of those alone. */
+size_t init_schedule(struct init_job *jobs, size_t n, int threads, size_t budget);
+/* What all threads on one matrix do in one second, in seconds of one thread. */
+double init_shared_speed(int threads);
+/* Scratch that may be in use at once beside an adapter with that many bytes of A0 and B0. */
+size_t init_budget(uint64_t factor_bytes);
+
+/* Fill A0 and B0 of every delta of a. */
+enum mil_status init_run(struct adapter *a, const struct checkpoint *base,
+                         const struct adapter_init_hooks *hooks, struct mil_error *err);
+
+#endif

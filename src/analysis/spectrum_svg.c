@@ -2,11 +2,11 @@
 /* spectrum_svg.c - the picture of a model's spectra: a panel a module type, in it a curve a layer.
  *
  *     title                                         x: (i - 1/2) / k, i = 1 the largest
- *     +-------+ +-------+ +-------+ +-------+       y: s_i / s_1 on a log scale that all panels
- *     |q_proj | |k_proj | |v_proj | |o_proj |          share, down to the smallest value there is,
- *     +-------+ +-------+ +-------+ +-------+          but not below 1e-6
- *     |gate   | |up     | |down   |  legend         shaded: the r largest and the r smallest
- *     +-------+ +-------+ +-------+
+ *     +-------+ +-------+ +-------+ +-------+       y: s_i / s_1 on a log scale of the panel's own,
+ *     |q_proj | |k_proj | |v_proj | |o_proj |          down to its smallest value, but not below
+ *     +-------+ +-------+ +-------+ +-------+          1e-6.  One scale for all would press the
+ *     |gate   | |up     | |down   |  legend            MLP's 1.5 decades beside q's 6 into a line.
+ *     +-------+ +-------+ +-------+                 shaded: the r largest and the r smallest
  *
  * A curve of thousands of values is drawn through POINTS of them: every one of the first and last
  * few, where it is steep, and evenly spaced ones between. */
@@ -30,25 +30,13 @@ struct figure {
     struct str *out;
     size_t columns, lines;
     int64_t first_layer, last_layer;
-    double lowest; /* of the y axis */
 };
 
 /* ---- what all panels share ---- */
 
-/* Half a decade at or below the smallest ratio that is not too small to matter. */
-static double lowest_ratio(const struct mil_spectrum *s) {
-    double lowest = 0.1;
-    for (size_t i = 0; i < s->n_rows; i++) {
-        const struct mil_spectrum_measures *m = &s->rows[i].measures;
-        double ratio = m->sigma_max > 0 ? m->sigma_min / m->sigma_max : 1;
-        if (ratio < lowest) lowest = ratio;
-    }
-    return lowest > deepest ? pow(10, floor(2 * log10(lowest)) / 2) : deepest;
-}
-
 static struct figure figure_of(const struct mil_spectrum *s, struct str *out) {
     size_t cells = s->n_types + 1; /* the last one is the legend */
-    struct figure f = {.s = s, .out = out, .lowest = lowest_ratio(s)};
+    struct figure f = {.s = s, .out = out};
     f.columns = cells <= 4 ? cells : (cells + 1) / 2;
     f.lines = (cells + f.columns - 1) / f.columns;
     f.first_layer = s->rows[0].layer;
@@ -62,6 +50,17 @@ static void layer_colour(const struct figure *f, int64_t layer, char out[8]) {
 }
 
 /* ---- a panel ---- */
+
+/* A quarter of a decade at or below the smallest ratio of the type that is not too small to matter. */
+static double lowest_ratio(const struct mil_spectrum *s, const char *type) {
+    double lowest = 0.1;
+    for (size_t i = 0; i < s->n_rows; i++) {
+        const struct mil_spectrum_measures *m = &s->rows[i].measures;
+        double ratio = m->sigma_max > 0 ? m->sigma_min / m->sigma_max : 1;
+        if (strcmp(s->rows[i].type, type) == 0 && ratio < lowest) lowest = ratio;
+    }
+    return lowest > deepest ? pow(10, floor(4 * log10(lowest)) / 4) : deepest;
+}
 
 /* Index of point p of a curve of k values that is drawn through n of them. */
 static size_t point_index(size_t p, size_t n, size_t k) {
@@ -107,10 +106,11 @@ static void draw_panel(const struct figure *f, size_t cell) {
     double y = header + (double)(cell / f->columns) * cell_height;
     double k = (double)(t->rows < t->cols ? t->rows : t->cols), r = (double)f->s->rank;
     bool lowest = cell + f->columns >= f->s->n_types;
-    struct svg_axes axes = {.x = {0, 1, x + plot_left, x + cell_width - plot_right, false},
-                            .y = {f->lowest, 1, y + cell_height - plot_bottom, y + plot_top, true},
-                            .x_name = lowest ? "index / k" : NULL,
-                            .y_name = cell % f->columns == 0 ? "singular value / largest" : NULL};
+    struct svg_axes axes = {
+        .x = {0, 1, x + plot_left, x + cell_width - plot_right, false},
+        .y = {lowest_ratio(f->s, t->type), 1, y + cell_height - plot_bottom, y + plot_top, true},
+        .x_name = lowest ? "index / k" : NULL,
+        .y_name = cell % f->columns == 0 ? "singular value / largest" : NULL};
     draw_heading(f, t, axes.x.from, y);
     draw_band(f, &axes, 0, r / k, top_fill);
     draw_band(f, &axes, 1 - r / k, 1, bottom_fill);
@@ -121,6 +121,12 @@ static void draw_panel(const struct figure *f, size_t cell) {
 
 /* ---- legend ---- */
 
+static bool has_layer(const struct mil_spectrum *s, int64_t layer) {
+    for (size_t i = 0; i < s->n_rows; i++)
+        if (s->rows[i].layer == layer) return true;
+    return false;
+}
+
 static void draw_layers(const struct figure *f, double x, double y) {
     const double width = 160;
     int64_t n = f->last_layer - f->first_layer + 1;
@@ -129,10 +135,12 @@ static void draw_layers(const struct figure *f, double x, double y) {
     snprintf(text, sizeof text, n > 1 ? "layers" : "layer %lld", (long long)f->first_layer);
     svg_text(f->out, x, y, &(struct svg_font){11, SVG_START, dark, false, false, 0}, text);
     for (int64_t i = 0; i < n; i++) {
+        if (!has_layer(f->s, f->first_layer + i)) continue;
         layer_colour(f, f->first_layer + i, colour);
         /* A little overlap hides the seams between neighbours. */
         svg_rect(f->out, x + width * (double)i / (double)n, y + 6,
-                 width / (double)n + (i + 1 < n ? 0.5 : 0), 10, colour);
+                 width / (double)n + (has_layer(f->s, f->first_layer + i + 1) ? 0.5 : 0), 10,
+                 colour);
     }
     if (n == 1) return;
     snprintf(text, sizeof text, "%lld", (long long)f->first_layer);
@@ -155,12 +163,13 @@ static void draw_legend(const struct figure *f) {
     struct svg_font font = {10, SVG_START, medium, false, false, 0};
     char text[64];
     draw_layers(f, x, y);
-    snprintf(text, sizeof text, "the %lld largest", (long long)f->s->rank);
+    snprintf(text, sizeof text, "left: the %lld largest", (long long)f->s->rank);
     draw_swatch(f, x, y + 56, top_fill, text);
-    snprintf(text, sizeof text, "the %lld smallest", (long long)f->s->rank);
+    snprintf(text, sizeof text, "right: the %lld smallest", (long long)f->s->rank);
     draw_swatch(f, x, y + 76, bottom_fill, text);
     svg_text(f->out, x, y + 104, &font, "index 1 is the largest,");
     svg_text(f->out, x, y + 118, &font, "k = min(rows, columns)");
+    if (cell > 1) svg_text(f->out, x, y + 132, &font, "each panel has its own y scale");
 }
 
 /* ---- the figure ---- */
@@ -189,8 +198,9 @@ void spectrum_svg(const struct mil_spectrum *s, struct str *out) {
     if (name.failed || title.failed || about.failed) out->failed = true;
     svg_open(out, width, header + (double)f.lines * cell_height + margin, str_c(&title),
              str_c(&about));
-    /* A bold letter of this size is 9 pixels wide, more or less. */
-    struct svg_font font = {16, SVG_START, dark, true, false, (size_t)((width - 3 * margin) / 9.5)};
+    /* A bold letter of this size is 10 pixels wide, more or less. */
+    struct svg_font font = {16,   SVG_START, dark,
+                            true, false,     (size_t)((width - 3 * margin) / 10.5)};
     svg_text(out, margin + 8, 30, &font, str_c(&title));
     for (size_t i = 0; i < s->n_types; i++) draw_panel(&f, i);
     draw_legend(&f);

@@ -160,22 +160,32 @@ static void linear_ticks(struct str *out, const struct svg_axes *a, enum scale_s
     }
 }
 
-/* Decades, every second or third of them labelled where there are many; 2 to 9 between, on y, where
- * there are few. */
+/* 2 to 9 between decades, of which 2 and 5 are labelled where there is room. */
+static void between_decades(struct str *out, const struct svg_axes *a, double decade, bool label) {
+    for (int i = 2; i < 10; i++) {
+        double value = decade * i;
+        if (value <= a->y.lo || value >= a->y.hi) continue;
+        y_tick(out, a, value, false);
+        if (label && (i == 2 || i == 5)) label_at(out, a, SIDE_Y, value, false, 0);
+    }
+}
+
+/* Decades, every second or third of them labelled where there are many; on y more ticks between
+ * where there are few. */
 static void log_ticks(struct str *out, const struct svg_axes *a, enum scale_side side) {
     const struct svg_scale *s = side == SIDE_X ? &a->x : &a->y;
-    int low = (int)floor(log10(s->lo) - 1e-9), high = (int)floor(log10(s->hi) + 1e-9);
+    int low = (int)floor(log10(s->lo) + 1e-9), high = (int)floor(log10(s->hi) + 1e-9);
     int every = 1 + (high - low) / 8;
+    bool few = log10(s->hi / s->lo) < 2.1;
     for (int e = low; e <= high; e++) {
         double decade = pow(10, e);
-        for (int i = 2; side == SIDE_Y && high - low <= 4 && i < 10; i++)
-            if (decade * i > s->lo && decade * i < s->hi) y_tick(out, a, decade * i, false);
+        if (side == SIDE_Y && high - low <= 4) between_decades(out, a, decade, few);
         if (decade < s->lo * (1 - 1e-9)) continue;
         if (side == SIDE_X)
             x_tick(out, a, decade);
         else
             y_tick(out, a, decade, true);
-        if ((high - e) % every == 0) label_at(out, a, side, decade, true, e);
+        if ((high - e) % every == 0) label_at(out, a, side, decade, !few || e < -3, e);
     }
 }
 

@@ -71,8 +71,11 @@ struct refine {
     int max_steps;
     refine_solve solve;
     void *ctx;
-    double residual; /* out: the largest, relative to scale */
-    int steps;       /* out */
+    /* true: x, y, sigma and residuals are those of an earlier call, or some of their columns */
+    bool started;
+    double *residuals; /* NULL, or [k, p]: H^T y - s x of the pairs, in and out */
+    double residual;   /* out: the largest, relative to scale */
+    int steps;         /* out */
 };
 enum mil_status refine_pairs(struct refine *f, struct mil_error *err);
 
@@ -89,6 +92,6 @@ struct svd_method {
     size_t (*memory)(int64_t m, int64_t n, int64_t rank);
     double accept; /* largest residual and orthogonality error of a sound result */
 };
-extern const struct svd_method method_gesdd, method_gesvd;
+extern const struct svd_method method_krylov, method_tridiagonal, method_gesdd, method_gesvd;
 
 #endif

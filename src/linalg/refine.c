@@ -166,17 +166,23 @@ static enum mil_status rayleigh_ritz(struct refine *f, struct scratch *s, const 
     return MIL_OK;
 }
 
-/* R = H^T Y - X Sigma and the largest norm of its columns over scale. */
-static enum mil_status residual(struct refine *f, struct scratch *s, struct mil_error *err) {
-    TRY(matrix_apply_t(f->w, f->y, f->p, s->r, err));
+/* The largest norm of the columns of R over scale. */
+static void largest_residual(struct refine *f, const struct scratch *s) {
     double worst = 0;
     for (int t = 0; t < s->p; t++) {
-        double *r = s->r + (size_t)t * (size_t)s->k;
-        cblas_daxpy(s->k, -f->sigma[t], f->x + (size_t)t * (size_t)s->k, 1, r, 1);
-        double norm = cblas_dnrm2(s->k, r, 1);
+        double norm = cblas_dnrm2(s->k, s->r + (size_t)t * (size_t)s->k, 1);
         if (!(norm <= worst)) worst = norm;
     }
     f->residual = f->scale > 0 ? worst / f->scale : worst;
+}
+
+/* R = H^T Y - X Sigma. */
+static enum mil_status residual(struct refine *f, struct scratch *s, struct mil_error *err) {
+    TRY(matrix_apply_t(f->w, f->y, f->p, s->r, err));
+    for (int t = 0; t < s->p; t++)
+        cblas_daxpy(s->k, -f->sigma[t], f->x + (size_t)t * (size_t)s->k, 1,
+                    s->r + (size_t)t * (size_t)s->k, 1);
+    largest_residual(f, s);
     return MIL_OK;
 }
 
@@ -210,9 +216,14 @@ enum mil_status refine_pairs(struct refine *f, struct mil_error *err) {
     enum mil_status st;
     TRY(scratch_new(f, &s, err));
     f->steps = 0;
-    TRY_GOTO(matrix_apply(f->w, f->x, f->p, f->y, err));
-    TRY_GOTO(rayleigh_ritz(f, &s, NULL, err));
-    TRY_GOTO(residual(f, &s, err));
+    if (f->started) {
+        memcpy(s.r, f->residuals, (size_t)s.k * (size_t)s.p * sizeof *s.r);
+        largest_residual(f, &s);
+    } else {
+        TRY_GOTO(matrix_apply(f->w, f->x, f->p, f->y, err));
+        TRY_GOTO(rayleigh_ritz(f, &s, NULL, err));
+        TRY_GOTO(residual(f, &s, err));
+    }
     double last = INFINITY;
     while (f->residual > f->target && f->residual < 0.5 * last && f->steps < f->max_steps) {
         last = f->residual;
@@ -220,6 +231,7 @@ enum mil_status refine_pairs(struct refine *f, struct mil_error *err) {
         TRY_GOTO(residual(f, &s, err));
         f->steps++;
     }
+    if (f->residuals) memcpy(f->residuals, s.r, (size_t)s.k * (size_t)s.p * sizeof *s.r);
     if (!isfinite(f->residual)) st = failed("a product", err);
 fail:
     scratch_release(&s);

@@ -9,13 +9,12 @@
 struct init_args {
     const char *model, *out, *method, *targets, *svd_cache;
     int64_t rank, seed;
-    double alpha, dropout;
+    double alpha, dropout, cache_limit, keep_after;
     bool json;
 };
 struct init_screen {
     bool json;
-    json_t *rows;
-    double start;
+    json_t *rows; /* in canonical order */
 };
 
 /* "a,b,c" -> names inside buffer. */
@@ -33,67 +32,93 @@ static size_t split(const char *list, char *buffer, size_t cap, const char **nam
     return n;
 }
 
+static void print_head(void) {
+    printf("%-40s %13s %5s %9s %9s %24s %10s %8s  %s\n", "module", "shape", "rank", "seconds",
+           "residual", "sigma of the adapter", "sigma max", "cut", "by");
+}
+
 static void print_row(const struct mil_init_row *r) {
-    char shape[40], range[40] = "-", residual[16] = "-";
+    char shape[40], range[40] = "-", residual[16] = "-", cut[16] = "-";
     snprintf(shape, sizeof shape, "%" PRId64 " x %" PRId64, r->rows, r->cols);
     /* Methods without a factorisation have no singular values and no residual. */
-    if (r->sigma_max > 0) {
+    if (r->served_by) {
         snprintf(range, sizeof range, "%.4g .. %.4g", r->sigma_first, r->sigma_last);
         snprintf(residual, sizeof residual, "%.1e", r->residual);
+        snprintf(cut, sizeof cut, r->cut > 0 ? "%.1e" : "proved", r->cut);
     }
-    printf("%-40s %13s %5" PRId64 " %9.3f %9s %24s %10.4g  %s\n", r->module, shape, r->rank,
-           r->seconds, residual, range, r->sigma_max, r->served_by ? r->served_by : "-");
+    printf("%-40s %13s %5" PRId64 " %9.3f %9s %24s %10.4g %8s  %s\n", r->module, shape, r->rank,
+           r->seconds, residual, range, r->sigma_max, cut, r->served_by ? r->served_by : "-");
+}
+
+static json_t *json_row(const struct mil_init_row *r) {
+    return json_pack("{ss sI sI sI sf sf sf sf sf sf sf ss}", "module", r->module, "rows",
+                     (json_int_t)r->rows, "cols", (json_int_t)r->cols, "rank", (json_int_t)r->rank,
+                     "seconds", r->seconds, "residual", r->residual, "orthogonality",
+                     r->orthogonality, "cut", r->cut, "sigma_first", r->sigma_first, "sigma_last",
+                     r->sigma_last, "sigma_max", r->sigma_max, "served_by",
+                     r->served_by ? r->served_by : "-");
 }
 
 static void on_row(void *ctx, const struct mil_init_row *r) {
     struct init_screen *screen = ctx;
-    double elapsed = mil_clock() - screen->start;
     char left[32];
     screen_clear();
     if (screen->json) {
-        json_array_append_new(screen->rows,
-                              json_pack("{ss sI sI sI sf sf sf sf sf ss}", "module", r->module,
-                                        "rows", (json_int_t)r->rows, "cols", (json_int_t)r->cols,
-                                        "rank", (json_int_t)r->rank, "seconds", r->seconds,
-                                        "residual", r->residual, "sigma_first", r->sigma_first,
-                                        "sigma_last", r->sigma_last, "sigma_max", r->sigma_max,
-                                        "served_by", r->served_by ? r->served_by : "-"));
+        while (json_array_size(screen->rows) < r->total &&
+               json_array_append_new(screen->rows, json_null()) == 0) {
+        }
+        json_array_set_new(screen->rows, r->position, json_row(r));
     } else {
-        if (r->index == 0)
-            printf("%-40s %13s %5s %9s %9s %24s %10s  %s\n", "module", "shape", "rank", "seconds",
-                   "residual", "sigma of the adapter", "sigma max", "by");
+        if (r->index == 0) print_head();
         print_row(r);
         fflush(stdout);
     }
     size_t done = r->index + 1;
-    if (done < r->total)
-        screen_progress(
-            "module %zu of %zu, ETA %s", done, r->total,
-            mil_format_seconds(left, elapsed / (double)done * (double)(r->total - done)));
+    if (done < r->total && r->left >= 0)
+        screen_progress("module %zu of %zu, ETA %s", done, r->total,
+                        mil_format_seconds(left, r->left));
+    else if (done < r->total)
+        screen_progress("module %zu of %zu", done, r->total);
 }
 
-static enum mil_status print_result(const struct init_args *args, struct init_screen *screen,
-                                    const struct mil_adapter_result *r, struct mil_error *err) {
-    double percent = 100.0 * (double)r->trainable / (double)(r->parameters + r->trainable);
-    if (screen->json) {
-        json_t *rows = screen->rows;
-        screen->rows = NULL;
-        return cli_print_json(
-            json_pack("{ss ss sI sf sI sI sf sI sf sf sb so}", "adapter", args->out, "method",
-                      args->method, "rank", (json_int_t)r->rank, "alpha", r->alpha, "trainable",
-                      (json_int_t)r->trainable, "parameters", (json_int_t)r->parameters,
-                      "trainable_percent", percent, "bytes", (json_int_t)r->bytes, "seconds",
-                      r->seconds, "largest_residual", r->largest_residual, "cached", r->cached,
-                      "modules", rows),
-            err);
-    }
-    char bytes[32], seconds[32];
-    printf("%zu modules, method %s, rank %" PRId64 ", alpha %g, largest residual %.1e, %s%s\n",
+static double trainable_percent(const struct mil_adapter_result *r) {
+    return 100.0 * (double)r->trainable / (double)(r->parameters + r->trainable);
+}
+
+static enum mil_status print_json_result(const struct init_args *args, struct init_screen *screen,
+                                         const struct mil_adapter_result *r,
+                                         struct mil_error *err) {
+    json_t *rows = screen->rows, *served = json_object();
+    screen->rows = NULL;
+    for (size_t i = 0; i < r->n_served; i++)
+        json_object_set_new(served, r->served[i].name,
+                            json_integer((json_int_t)r->served[i].modules));
+    return cli_print_json(
+        json_pack("{ss ss sI sf sI sI sf sI sf sf sI sI sI so so}", "adapter", args->out, "method",
+                  args->method, "rank", (json_int_t)r->rank, "alpha", r->alpha, "trainable",
+                  (json_int_t)r->trainable, "parameters", (json_int_t)r->parameters,
+                  "trainable_percent", trainable_percent(r), "bytes", (json_int_t)r->bytes,
+                  "seconds", r->seconds, "largest_residual", r->largest_residual, "cached",
+                  (json_int_t)r->cached, "peak_rss_bytes", (json_int_t)r->peak_rss_bytes,
+                  "scratch_bytes", (json_int_t)r->scratch_bytes, "served_by", served, "modules",
+                  rows),
+        err);
+}
+
+static void print_result(const struct init_args *args, const struct mil_adapter_result *r) {
+    char bytes[32], seconds[32], scratch[32];
+    printf("%zu modules, method %s, rank %" PRId64 ", alpha %g, largest residual %.1e, %s",
            r->modules, args->method, r->rank, r->alpha, r->largest_residual,
-           mil_format_seconds(seconds, r->seconds), r->cached ? " (from the cache)" : "");
+           mil_format_seconds(seconds, r->seconds));
+    if (r->cached) printf(", %zu from the cache", r->cached);
+    putchar('\n');
+    for (size_t i = 0; i < r->n_served; i++)
+        printf("%s%s %zu%s", i ? ", " : "served by: ", r->served[i].name, r->served[i].modules,
+               i + 1 == r->n_served ? "\n" : "");
+    printf("peak memory: %s, of it decompositions %s\n", mil_format_bytes(bytes, r->peak_rss_bytes),
+           mil_format_bytes(scratch, r->scratch_bytes));
     cli_print_trainable(stdout, r->trainable, r->parameters + r->trainable);
     printf("%s: %s\n", args->out, mil_format_bytes(bytes, r->bytes));
-    return MIL_OK;
 }
 
 static const char *const *choices_methods(void) {
@@ -122,11 +147,18 @@ static enum mil_status run_init(const void *p, struct mil_error *err) {
                                           .targets = names,
                                           .n_targets = n,
                                           .seed = (uint64_t)args->seed,
-                                          .svd_cache = args->svd_cache};
-    struct init_screen screen = {args->json, args->json ? json_array() : NULL, mil_clock()};
+                                          .svd_cache = args->svd_cache,
+                                          .svd_cache_limit =
+                                              (uint64_t)(args->cache_limit * 1073741824.0)};
+    options.keep_after = args->keep_after > 0 ? args->keep_after : -1;
+    struct init_screen screen = {args->json, args->json ? json_array() : NULL};
     struct mil_adapter_result result;
+    cli_catch_stop();
+    screen_progress("reading %s", args->model);
     enum mil_status st = mil_adapter_init(&options, on_row, &screen, &result, err);
-    if (st == MIL_OK) st = print_result(args, &screen, &result, err);
+    screen_clear();
+    if (st == MIL_OK && args->json) st = print_json_result(args, &screen, &result, err);
+    if (st == MIL_OK && !args->json) print_result(args, &result);
     json_decref(screen.rows);
     return st;
 }
@@ -190,8 +222,24 @@ static const struct option init_options[] = {
      .type = OPTION_TEXT,
      .offset = offsetof(struct init_args, svd_cache),
      .value = "DIR",
-     .help = "keep finished initialisations here, and take one from here where it fits",
+     .help = "keep decompositions here by the content of the weights, and take them from here",
      .files = FILES_DIRS},
+    {.name = "svd-cache-limit",
+     .type = OPTION_REAL,
+     .offset = offsetof(struct init_args, cache_limit),
+     .value = "GIB",
+     .fallback = "32",
+     .help = "size that the cache may grow to; the least recently used go first",
+     .min = 1e-6,
+     .max = 1e6},
+    {.name = "keep-after",
+     .type = OPTION_REAL,
+     .offset = offsetof(struct init_args, keep_after),
+     .value = "S",
+     .fallback = "10",
+     .help = "seconds of decomposing (all threads together) after which OUT.partial is made",
+     .min = 0,
+     .max = 1e6},
     OPTION_JSON(init_args),
     OPTION_END,
 };
@@ -199,9 +247,13 @@ const struct verb verb_init = {
     .name = "init",
     .summary = "an adapter at step 0, from the singular value decomposition of the weights",
     .about =
-        "Prints a row per module: shape, seconds, residual of the decomposition (largest\n"
-        "||W v - s u|| over the largest singular value), the singular values that the adapter\n"
-        "takes, and the largest one of the matrix.",
+        "Prints a row per module as it is finished: shape, seconds, residual of the decomposition\n"
+        "(largest ||W v - s u|| over the largest singular value), the singular values that the\n"
+        "adapter takes, the largest one of the matrix, whether it is proved that none was missed,\n"
+        "and the method that served.  Memory is bounded: weights are read where they are mapped.\n"
+        "\n"
+        "A run that was killed or stopped goes on when the same command is given again: finished\n"
+        "modules wait in OUT.partial (in --svd-cache DIR, if given), which is removed at the end.",
     .example = "milora init model/ adapter/ --method milora --rank 32",
     .positionals = init_positionals,
     .options = init_options,

@@ -39,10 +39,17 @@ struct mil_adapter_options {
     const char *const *targets; /* module names; NULL: q_proj, k_proj, v_proj, up_proj, down_proj */
     size_t n_targets;
     uint64_t seed;
-    const char *svd_cache; /* NULL, or a directory that keeps finished initialisations: one of the
-                       same base, method, rank, alpha, targets and seed is taken from there */
+    /* NULL, or a directory that keeps every decomposition by the content of its weight: what is
+     * there already is not computed again, also for another model, method (of the same end of the
+     * spectrum) or a smaller rank; docs/formats/svd-cache.md.  Without it a run that takes longer
+     * keeps them in OUT.partial until it is done, so that a killed or stopped run goes on. */
+    const char *svd_cache;
+    uint64_t svd_cache_limit; /* bytes that svd_cache may grow to; 0: 32 GiB */
+    double keep_after; /* OUT.partial is made after so many seconds of decomposing (all threads
+                          together); 0: 10; < 0: from the first module on */
 };
-/* fn is called after each module (struct mil_init_row: milora/train.h). */
+/* fn is called after each module (struct mil_init_row: milora/train.h), in the order in which they
+ * are finished, from one thread at a time but not always the same one. */
 typedef void (*mil_init_fn)(void *ctx, const struct mil_init_row *row);
 struct mil_adapter_result {
     size_t modules;
@@ -51,8 +58,17 @@ struct mil_adapter_result {
     int64_t trainable, parameters; /* elements: of the adapter, and of the base model */
     uint64_t bytes;                /* of adapter_model.safetensors */
     double seconds, largest_residual;
-    int cached; /* taken from svd_cache: fn was called with the recorded rows */
+    size_t cached; /* modules whose decomposition was taken from svd_cache or OUT.partial */
+    struct {
+        const char *name; /* a method of decomposition, or "cache" */
+        size_t modules;
+    } served[8];
+    size_t n_served;
+    uint64_t peak_rss_bytes; /* of the process, the mapped weights included */
+    uint64_t scratch_bytes;  /* the most that decompositions took at once */
 };
+/* MIL_INTERRUPTED after mil_request_stop (milora/train.h): the modules in flight were finished, the
+ * message says what was kept. */
 enum mil_status mil_adapter_init(const struct mil_adapter_options *options, mil_init_fn fn,
                                  void *ctx, struct mil_adapter_result *result,
                                  struct mil_error *err);

@@ -125,13 +125,20 @@ struct mil_train_step {
     double elapsed_time, remaining_time;
     uint64_t peak_rss_bytes;
 };
-/* One adapted module as it is initialised. */
+/* One adapted module as it is initialised; rows come in the order in which modules are finished. */
 struct mil_init_row {
-    size_t index, total; /* index from 0 */
+    size_t index, total; /* index counts the finished ones, from 0 */
+    size_t position;     /* in canonical order: by layer, then module */
     const char *module;  /* "model.layers.0.self_attn.q_proj" */
     int64_t rows, cols, rank;
-    double seconds, residual, sigma_first, sigma_last, sigma_max;
-    const char *served_by; /* "dgesdd"; NULL: no factorisation */
+    double seconds;
+    /* The certificate (src/linalg/svd.h): largest error of W v = s u and W^T u = s v, of
+     * orthonormality, and how far relative to sigma_max the indices are not proved (0: proved). */
+    double residual, orthogonality, cut;
+    double sigma_first, sigma_last, sigma_max;
+    const char *served_by; /* "dgesdd", "cache"; NULL: no factorisation */
+    bool cached;
+    double left; /* seconds until all are done; < 0: not known yet */
 };
 struct mil_eval_row {
     int64_t step;

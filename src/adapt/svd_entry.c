@@ -30,7 +30,7 @@
 /* A residual beyond this is no certificate that any method of the chain would pass. */
 #define RESIDUAL_LIMIT 1e-6
 
-enum { SAMPLES = 16, HEADER_ROOM = 1 << 14, VALUE_CAP = 40 };
+enum { SAMPLES = 16, HEADER_ROOM = 1 << 12, VALUE_CAP = 40 };
 
 /* Metadata under the checksum, in this order. */
 enum {

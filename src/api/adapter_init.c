@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* adapter_init.c - an adapter at step 0, computed or taken from a cache of finished ones.
+/* adapter_init.c - an adapter at step 0 as a directory.
  *
- * The cache (svd_cache) is a directory of adapters: DIR/<key>/ holds the files of the adapter and
- * rows.json, the table of its modules.  The key is a hash of everything that the factors depend on:
- * the base's fingerprint, method, rank, alpha, seed and the set of modules. */
+ * Decompositions are kept in svd_cache where that is given, else in OUT.partial, which is made once
+ * some seconds of computing would be lost and is removed when the adapter is written: a run that
+ * was killed or stopped goes on from there, because the same weights ask for the same entries. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,8 +14,10 @@
 #include "core/mem.h"
 #include "core/threads.h"
 #include "io/file.h"
-#include "io/json.h"
 #include "milora/adapter.h"
+
+#define CACHE_LIMIT ((uint64_t)32 << 30)
+#define KEEP_AFTER_SECONDS 10.0
 
 struct init_run {
     const struct mil_adapter_options *options;
@@ -23,7 +25,9 @@ struct init_run {
     mil_init_fn fn;
     void *ctx;
     struct mil_adapter_result *result;
-    json_t *rows; /* the table for the cache; NULL: no cache */
+    struct svd_cache *cache;
+    char cache_dir[PATH_CAP];
+    bool partial; /* the cache is OUT.partial */
 };
 
 static struct adapter_options inner_options(const struct mil_adapter_options *o) {
@@ -40,10 +44,13 @@ static struct adapter_options inner_options(const struct mil_adapter_options *o)
     };
 }
 
-static void count_row(struct init_run *run, const struct mil_init_row *row) {
-    if (row->residual > run->result->largest_residual)
-        run->result->largest_residual = row->residual;
-    if (run->fn) run->fn(run->ctx, row);
+static void count_served(struct mil_adapter_result *r, const char *name) {
+    const size_t most = sizeof r->served / sizeof *r->served;
+    size_t i = 0;
+    while (i < r->n_served && strcmp(r->served[i].name, name) != 0) i++;
+    if (i == most) return;
+    if (i == r->n_served) r->served[r->n_served++].name = name;
+    r->served[i].modules++;
 }
 
 static void on_module(void *ctx, const struct adapter_init_event *e) {
@@ -56,124 +63,91 @@ static void on_module(void *ctx, const struct adapter_init_event *e) {
     struct mil_init_row row = {
         .index = e->index,
         .total = e->total,
+        .position = e->position,
         .module = name,
         .rows = d->m,
         .cols = d->n,
         .rank = d->r,
         .seconds = e->seconds,
         .residual = in->residual,
+        .orthogonality = in->orthogonality,
+        .cut = in->cut,
         .sigma_first = in->sigma_first,
         .sigma_last = in->sigma_last,
         .sigma_max = in->sigma_max,
         .served_by = in->served_by,
+        .cached = in->cached,
+        .left = e->left,
     };
-    count_row(run, &row);
-    if (!run->rows) return;
-    json_array_append_new(run->rows,
-                          json_pack("{ss sI sI sI sf sf sf sf sf}", "module", name, "rows",
-                                    (json_int_t)d->m, "cols", (json_int_t)d->n, "rank",
-                                    (json_int_t)d->r, "seconds", e->seconds, "residual",
-                                    in->residual, "sigma_first", in->sigma_first, "sigma_last",
-                                    in->sigma_last, "sigma_max", in->sigma_max));
+    if (row.residual > run->result->largest_residual) run->result->largest_residual = row.residual;
+    run->result->cached += row.cached;
+    if (row.served_by) count_served(run->result, row.served_by);
+    if (run->fn) run->fn(run->ctx, &row);
+}
+
+static bool asked_to_stop(void *ctx) {
+    (void)ctx;
+    return mil_stop_requested();
 }
 
 /* ---- the cache */
 
-static enum mil_status cache_dir(const struct init_run *run, const struct checkpoint *base,
-                                 char out[PATH_CAP], struct mil_error *err) {
-    char fingerprint[HASH_HEX], hex[HASH_HEX], text[160];
-    size_t modules = (size_t)base->config.layers * MODULES;
-    TRY(checkpoint_fingerprint(base, fingerprint, err));
-    bool *selected = mem_calloc(MEM_OTHER, modules, sizeof *selected);
-    struct hash *h = hash_new();
-    enum mil_status st = selected && h ? adapter_select(&base->config, &run->inner, selected, err)
-                                       : error_nomem(err, modules);
-    if (st == MIL_OK) {
-        int n = snprintf(text, sizeof text, "%s %s %lld %.17g %llu ", fingerprint,
-                         run->inner.method, (long long)run->inner.r, run->inner.alpha,
-                         (unsigned long long)run->inner.seed);
-        hash_add(h, text, (size_t)n);
-        hash_add(h, selected, modules * sizeof *selected);
-        hash_hex(h, hex);
-        st = path_join(out, run->options->svd_cache, hex, err);
-    }
-    hash_free(&h);
-    mem_free(selected);
-    return st;
-}
-
-static enum mil_status replay_row(struct init_run *run, const json_t *row, size_t i, size_t n,
-                                  const char *where, struct mil_error *err) {
-    struct mil_init_row r = {.index = i, .total = n, .served_by = "cache"};
-    TRY(json_member_str(row, where, "module", true, &r.module, err));
-    TRY(json_member_i64(row, where, "rows", true, 1, INT64_MAX, &r.rows, err));
-    TRY(json_member_i64(row, where, "cols", true, 1, INT64_MAX, &r.cols, err));
-    TRY(json_member_i64(row, where, "rank", true, 1, INT64_MAX, &r.rank, err));
-    const struct {
-        const char *key;
-        double *value;
-    } reals[] = {{"seconds", &r.seconds},
-                 {"residual", &r.residual},
-                 {"sigma_first", &r.sigma_first},
-                 {"sigma_last", &r.sigma_last},
-                 {"sigma_max", &r.sigma_max}};
-    for (size_t k = 0; k < sizeof reals / sizeof *reals; k++)
-        TRY(json_member_f64(row, where, reals[k].key, true, -1e300, 1e300, reals[k].value, err));
-    count_row(run, &r);
+/* "<out>.partial", where out may end in slashes. */
+static enum mil_status partial_dir(const char *out, char dir[PATH_CAP], struct mil_error *err) {
+    size_t n = strlen(out);
+    while (n > 1 && out[n - 1] == '/') n--;
+    if (n + sizeof ".partial" > PATH_CAP)
+        return error_set(err, MIL_USAGE, "%.100s...: path longer than %d bytes", out, PATH_CAP - 1);
+    memcpy(dir, out, n);
+    memcpy(dir + n, ".partial", sizeof ".partial");
     return MIL_OK;
 }
 
-static enum mil_status replay(struct init_run *run, const char *dir, struct mil_error *err) {
-    char path[PATH_CAP];
-    json_t *rows = NULL;
-    TRY(path_join(path, dir, "rows.json", err));
-    TRY(json_read_file(path, &rows, err));
-    enum mil_status st =
-        json_is_object(rows) ? MIL_OK : error_set(err, MIL_INPUT, "%s: no table", path);
-    json_t *list = json_object_get(rows, "modules");
-    for (size_t i = 0; st == MIL_OK && i < json_array_size(list); i++)
-        st = replay_row(run, json_array_get(list, i), i, json_array_size(list), path, err);
-    json_decref(rows);
-    return st;
+static enum mil_status open_cache(struct init_run *run, struct mil_error *err) {
+    const struct mil_adapter_options *o = run->options;
+    const struct method *method;
+    TRY(method_find(run->inner.method, &method, err));
+    struct svd_cache_options c = {.dir = run->cache_dir};
+    run->partial = !o->svd_cache;
+    if (run->partial) {
+        if (!method->needs_weight) return MIL_OK;
+        TRY(partial_dir(o->out, run->cache_dir, err));
+        c.after_seconds = o->keep_after > 0 ? o->keep_after : KEEP_AFTER_SECONDS;
+        if (o->keep_after < 0) c.after_seconds = 0;
+    } else {
+        TRY(path_join(run->cache_dir, "", o->svd_cache, err));
+        c.limit_bytes = o->svd_cache_limit ? o->svd_cache_limit : CACHE_LIMIT;
+    }
+    return svd_cache_open(&c, &run->cache, err);
 }
 
-static enum mil_status from_cache(struct init_run *run, const char *dir,
-                                  const struct checkpoint *base, struct adapter **out,
+/* What a run that did not end has left, and how to go on. */
+static enum mil_status unfinished(const struct init_run *run, enum mil_status st,
                                   struct mil_error *err) {
-    TRY(adapter_load(dir, base, out, err));
-    (*out)->options.dropout = run->inner.dropout;
-    snprintf((*out)->base_path, sizeof(*out)->base_path, "%s", base->path);
-    run->result->cached = 1;
-    return replay(run, dir, err);
-}
-
-/* A cache that cannot be written is worth a warning, not a failure: the adapter itself is done. */
-static void to_cache(struct init_run *run, const char *dir, const struct adapter *a) {
-    struct mil_error err = {0};
-    struct stage stage = {0};
-    char path[PATH_CAP];
-    json_t *root = json_pack("{sO}", "modules", run->rows);
-    enum mil_status st = root ? stage_open(&stage, dir, true, &err) : error_nomem(&err, 0);
-    if (st == MIL_OK) st = adapter_save(a, stage.tmp, &err);
-    if (st == MIL_OK) st = path_join(path, stage.tmp, "rows.json", &err);
-    if (st == MIL_OK) st = json_write_file(path, root, &err);
-    if (st == MIL_OK) st = stage_commit(&stage, &err);
-    if (st != MIL_OK) log_warning("the initialisation was not cached: %s", err.message);
-    stage_abort(&stage);
-    json_decref(root);
+    struct svd_cache_stats stats = {0};
+    if (run->cache) stats = svd_cache_stats(run->cache);
+    bool kept = stats.stored + stats.hits > 0;
+    if (st == MIL_INTERRUPTED && err) {
+        char what[sizeof err->message];
+        snprintf(what, sizeof what, "%.150s", err->message);
+        if (kept)
+            error_set(err, st, "%s; decompositions are kept in %.200s, the same command goes on",
+                      what, run->cache_dir);
+        else
+            error_set(err, st, "%s; nothing was kept", what);
+    } else if (kept && run->partial) {
+        log_info("finished decompositions are kept in %s, the same command goes on from there",
+                 run->cache_dir);
+    }
+    return st;
 }
 
 static enum mil_status make(struct init_run *run, const struct checkpoint *base,
                             struct adapter **out, struct mil_error *err) {
-    char dir[PATH_CAP] = "";
-    if (run->options->svd_cache) TRY(cache_dir(run, base, dir, err));
-    if (dir[0] && path_is_dir(dir)) return from_cache(run, dir, base, out, err);
-    if (dir[0] && !(run->rows = json_array())) return error_nomem(err, 0);
-    enum mil_status st = adapter_init(base, &run->inner, on_module, run, out, err);
-    if (st == MIL_OK && dir[0]) to_cache(run, dir, *out);
-    json_decref(run->rows);
-    run->rows = NULL;
-    return st;
+    struct adapter_init_hooks hooks = {
+        .progress = on_module, .stop = asked_to_stop, .ctx = run, .cache = run->cache};
+    enum mil_status st = adapter_init_with(base, &run->inner, &hooks, out, err);
+    return st == MIL_OK ? MIL_OK : unfinished(run, st, err);
 }
 
 /* ---- writing */
@@ -222,15 +196,20 @@ enum mil_status mil_adapter_init(const struct mil_adapter_options *options, mil_
     struct adapter *a = NULL;
     enum mil_status st;
     TRY_GOTO(checkpoint_open(options->model, CHECKPOINT_WEIGHTS, &base, err));
+    TRY_GOTO(open_cache(&run, err));
     TRY_GOTO(make(&run, base, &a, err));
     TRY_GOTO(save(a, options->out, run.result, err));
+    if (run.partial && run.cache) svd_cache_remove(run.cache);
     run.result->modules = a->n;
     run.result->rank = run.inner.r;
     run.result->alpha = a->deltas[0].alpha;
     run.result->trainable = adapter_elements(a);
     run.result->parameters = model_config_parameters(&base->config);
     run.result->seconds = clock_seconds() - start;
+    run.result->peak_rss_bytes = mem_peak_rss();
+    run.result->scratch_bytes = mem_stats(MEM_SCRATCH).peak;
 fail:
+    svd_cache_free(&run.cache);
     adapter_free(&a);
     checkpoint_free(&base);
     return st;

@@ -51,17 +51,26 @@ static void tell_init(void *ctx, const struct adapter_init_event *e) {
              module_path(e->delta->module));
     struct mil_init_row row = {.index = e->index,
                                .total = e->total,
+                               .position = e->position,
                                .module = name,
                                .rows = e->delta->m,
                                .cols = e->delta->n,
                                .rank = e->delta->r,
                                .seconds = e->seconds,
                                .residual = e->init->residual,
+                               .orthogonality = e->init->orthogonality,
+                               .cut = e->init->cut,
                                .sigma_first = e->init->sigma_first,
                                .sigma_last = e->init->sigma_last,
                                .sigma_max = e->init->sigma_max,
-                               .served_by = e->init->served_by};
+                               .served_by = e->init->served_by,
+                               .left = e->left};
     r->on.on_init(r->on.ctx, &row);
+}
+
+static bool asked_to_stop(void *ctx) {
+    (void)ctx;
+    return train_stop_requested();
 }
 
 static enum mil_status open_adapter(struct run *r, struct mil_error *err) {
@@ -70,7 +79,9 @@ static enum mil_status open_adapter(struct run *r, struct mil_error *err) {
         TRY(adapter_load(r->resume_path, r->session.base, &r->adapter, err));
     } else {
         session_adapter_options(&r->session, &o);
-        TRY(adapter_init(r->session.base, &o, tell_init, r, &r->adapter, err));
+        const struct adapter_init_hooks hooks = {
+            .progress = tell_init, .stop = asked_to_stop, .ctx = r};
+        TRY(adapter_init_with(r->session.base, &o, &hooks, &r->adapter, err));
     }
     TRY(adapter_attach(r->adapter, r->model, true, &r->runtime, err));
     r->trainable = adapter_trainable(r->runtime);

@@ -110,7 +110,7 @@ static size_t collect(const struct options *o, const struct synth_model *model, 
 }
 
 static void print_total(const struct options *o, const struct group *g, size_t n, int64_t layers,
-                        size_t weights) {
+                        size_t weights, json_t *rows) {
     double seconds = 0, cpu = 0, made = 0;
     char time[32], rss[32], held[32];
     for (size_t i = 0; i < n; i++) {
@@ -118,11 +118,18 @@ static void print_total(const struct options *o, const struct group *g, size_t n
         cpu += g[i].cpu;
         made += g[i].made;
     }
-    fprintf(o->json ? stderr : stdout,
-            "total: %lld matrices in %.2f s (%s), %.1f cpu s; making them took %.1f s; peak RSS %s "
-            "with up to %s of weights\n",
-            (long long)n * (long long)layers, seconds, format_seconds(time, seconds), cpu, made,
-            format_bytes(rss, mem_peak_rss()), format_bytes(held, weights));
+    if (o->json) {
+        json_array_append_new(rows,
+                              json_pack("{ss sI sf sf sI sI}", "module", "all", "matrices",
+                                        (json_int_t)n * (json_int_t)layers, "seconds", seconds,
+                                        "cpu_seconds", cpu, "peak_rss", (json_int_t)mem_peak_rss(),
+                                        "weights_held", (json_int_t)weights));
+        return;
+    }
+    printf("total: %lld matrices in %.2f s (%s), %.1f cpu s; making them took %.1f s; peak RSS %s "
+           "with up to %s of weights\n",
+           (long long)n * (long long)layers, seconds, format_seconds(time, seconds), cpu, made,
+           format_bytes(rss, mem_peak_rss()), format_bytes(held, weights));
 }
 
 static enum mil_status run_request(const struct options *o, struct batch *b, struct group *g,
@@ -152,7 +159,7 @@ static enum mil_status run_request(const struct options *o, struct batch *b, str
         else
             print_group(&g[i], layers);
     }
-    print_total(o, g, n, layers, weights);
+    print_total(o, g, n, layers, weights, rows);
     return MIL_OK;
 }
 

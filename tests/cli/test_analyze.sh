@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# analyze spectrum: the table, the documents, the picture; what it refuses.
+set -uo pipefail
+. "$(dirname "$0")/common.sh"
+tiny_model
+
+# The table: a row a module, a row a type; no control characters in a pipe.
+expect 0 analyze spectrum base --rank 4
+[ "$(grep -c '^model.layers' out)" -eq 14 ] || fail "not fourteen rows: $(cat out)"
+[ "$(grep -cE '^(q|k|v|o|gate|up|down)_proj \(2\) ' out)" -eq 7 ] || fail "not seven types: $(cat out)"
+holds "14 matrices, r = 4" out
+grep -q '[^[:print:]]' out err && fail "control characters without a terminal"
+[ -s err ] && fail "analyze wrote to standard error: $(cat err)"
+# 64 x 32 matrices have 32 values: the shares of 32 at the top are everything.
+grep -qE '^model.layers.0.mlp.up_proj +64 x 32 ' out || fail "up_proj: $(grep up_proj out)"
+
+# Modules and layers.
+expect 0 analyze spectrum base --target-modules q_proj,mlp.down_proj --layers 1
+[ "$(grep -c '^model.layers' out)" -eq 2 ] || fail "not two rows: $(cat out)"
+grep -q '^model.layers.1.mlp.down_proj' out || fail "down_proj of layer 1 is missing"
+expect 0 analyze spectrum base --target-modules k_proj
+holds "r = 16" out # the default of 32 is too much for 16 x 32
+
+# JSON, on standard output and in the directory; the picture.
+expect 0 analyze spectrum base --json
+is_json out "analyze --json"
+grep -q '"sigma"' out && fail "--json without --values holds the values"
+expect 0 analyze spectrum base --json --values --output first
+is_json out "analyze --json --values"
+cp out values.json
+cmp -s values.json first/spectrum.json || fail "--json --values and spectrum.json differ"
+[ "$(ls first)" = "$(printf 'spectrum.json\nspectrum.svg')" ] || fail "files: $(ls first)"
+[ "$(head -c 5 first/spectrum.svg)" = "<?xml" ] || fail "spectrum.svg: $(head -c 80 first/spectrum.svg)"
+if command -v xmllint >/dev/null; then xmllint --noout first/spectrum.svg || fail "spectrum.svg: XML"; fi
+if command -v python3 >/dev/null; then
+  python3 - first/spectrum.json <<'PY' || fail "spectrum.json does not hold together"
+import json, sys
+root = json.load(open(sys.argv[1]))
+assert root["version"] == 1 and root["analysis"] == "spectrum" and len(root["modules"]) == 14
+for m in root["modules"]:
+    s, r = m["sigma"], root["rank"]
+    assert len(s) == min(m["rows"], m["cols"]) and s == sorted(s, reverse=True)
+    total = sum(x * x for x in s)
+    assert abs(m["frobenius"] ** 2 / total - 1) < 1e-8 and m["energy_error"] < 1e-8
+    assert abs(m["stable_rank"] - total / s[0] ** 2) < 1e-9 * len(s)
+    assert abs(m["energy_bottom"] - sum(x * x for x in s[-r:]) / total) < 1e-12
+    assert [m["sigma_max"], m["sigma_top"], m["sigma_bottom"], m["sigma_min"]] == [s[0], s[r - 1], s[-r], s[-1]]
+    assert 1 <= m["stable_rank"] <= m["effective_rank_energy"] <= m["effective_rank"] <= len(s) + 1e-9
+PY
+fi
+# The same again gives the same files, whatever the number of threads.
+expect 0 analyze spectrum base --output second --threads 2
+expect 0 analyze spectrum base --output third --threads 1
+diff -r first second >/dev/null || fail "a second run differs"
+diff -r first third >/dev/null || fail "the number of threads changes the files"
+
+# Refused, by name and with one line.
+refused 2 "first: exists already" analyze spectrum base --output first
+refused 2 "absent" analyze spectrum absent
+for other in forgetting interference subspace; do
+  refused 2 "'$other' is not part of version" analyze $other base adapter
+done
+refused 2 "not part of version" analyze forgetting base adapter --data t.txt --max-length 64 --max-tokens 10
+refused 2 "did you mean 'spectrum'?" analyze spectrm base
+refused 2 "MODEL is missing" analyze spectrum
+refused 2 "'adapter': spectrum takes a model alone" analyze spectrum base adapter
+refused 2 "belong to forgetting" analyze spectrum base --data x
+refused 2 "--values goes with --json" analyze spectrum base --values
+refused 2 "must lie between" analyze spectrum base --rank 0
+refused 2 "rank is 17, but model.layers.0.self_attn.k_proj is 16 x 32" analyze spectrum base --rank 17
+refused 2 "did you mean 'q_proj'?" analyze spectrum base --target-modules q_prj
+refused 2 "no module named" analyze spectrum base --target-modules ,
+refused 2 "the model has layers 0 to 1" analyze spectrum base --layers 0-2
+refused 2 "the model has layers 0 to 1" analyze spectrum base --layers 1-0
+: >file
+refused 2 "file/out" analyze spectrum base --output file/out
+
+# A NaN in a matrix names module and entry.
+weights=base/model.safetensors
+offset=$(LC_ALL=C grep -aobE '"model.layers.1.mlp.up_proj.weight":\{[^}]*\}' $weights |
+  sed -E 's/.*"data_offsets": ?\[([0-9]+).*/\1/')
+header=$(od -An -t u8 -N 8 $weights | tr -d ' ')
+cp -r base nan
+printf '\x00\x00\xc0\x7f' |
+  dd of=nan/model.safetensors bs=1 seek=$((8 + header + offset + 4 * (2 * 32 + 7))) conv=notrunc 2>/dev/null
+refused 2 "model.layers.1.mlp.up_proj: entry (2, 7) is NaN" analyze spectrum nan --json --output never
+head -c 1000 $weights >nan/model.safetensors
+refused 2 "nan/model.safetensors" analyze spectrum nan
+
+# A disk that is full: nothing is left behind.
+ulimit -f 4
+refused 1 "spectrum.json" analyze spectrum base --output full --json
+finish

@@ -127,7 +127,7 @@ static enum mil_status choose_block(struct reduction *t, const int64_t *index, i
 }
 
 static struct tridiagonal tridiagonal_of(const struct reduction *t) {
-    return (struct tridiagonal){t->k, t->d, t->e, t->largest};
+    return (struct tridiagonal){t->k, t->d, t->e, t->largest > 0 ? t->largest : 1};
 }
 
 /* z <- Q z or Q^T z, z [k, p]. */
@@ -227,10 +227,14 @@ static enum mil_status hand_out(struct reduction *t, const int64_t *index, doubl
     return MIL_OK;
 }
 
-/* The squares of the entries, and their sums, must be ordinary numbers; only DT_F64 can hold others.
- * A Frobenius norm of 0 may there be one of squares that underflowed. */
+/* The squares of the entries, and their sums, must be ordinary numbers; only DT_F64 can hold others:
+ * there a Frobenius norm of 0 may be one of squares that underflowed. */
 static bool in_range(const struct svd_matrix *w, double frobenius) {
-    return w->dtype == DT_F64 ? frobenius > 1e-70 && frobenius < 1e70 : true;
+    if (w->dtype != DT_F64 || (frobenius > 1e-70 && frobenius < 1e70)) return true;
+    const double *x = w->data;
+    bool zero = frobenius == 0;
+    for (int64_t i = 0; zero && i < w->m * w->n; i++) zero = x[i] == 0;
+    return zero;
 }
 
 static enum mil_status run(const struct svd_matrix *w, const int64_t *index, double frobenius,

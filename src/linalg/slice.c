@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* slice.c - method "slice": r contiguous triplets from the interior of the spectrum.
  *
- *   1. G = H^T H in f32 (slice_gram.c).
+ *   1. G = H^T H in f32 (gram_f32.c).
  *   2. Where is the index?  Block Lanczos on G gives sigma_max and, as a block Gauss quadrature, the
  *      number of eigenvalues below x, to about ten; the inertia of G - mu I (slice_ldlt.c) then
  *      counts exactly, and a second shift corrects the first where it missed the window.
@@ -24,6 +24,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/threads.h"
+#include "linalg/krylov.h" /* gram_f32 */
 #include "linalg/slice_locate.h"
 
 enum {
@@ -230,7 +231,7 @@ static enum mil_status slice_steps(struct slice *c, struct svd_result *out, stru
     double clock[6] = {clock_seconds()}, top;
     c->g = mem_alloc(MEM_SCRATCH, (size_t)(c->k * c->k), sizeof *c->g);
     if (!c->g) return error_nomem(err, (uint64_t)(c->k * c->k) * sizeof *c->g);
-    TRY(slice_gram(c->w, c->s, c->g, err));
+    TRY(gram_f32(c->w, c->s * c->s, c->g, err));
     clock[1] = clock_seconds();
     TRY(ldlt_new(c->k, &c->f, err));
     struct locate where = {.g = c->g, .k = c->k, .low = c->low, .high = c->high};

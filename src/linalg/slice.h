@@ -9,11 +9,6 @@
 #include "linalg/internal.h"
 #include "linalg/slice_ldlt.h"
 
-/* ---- slice_gram.c ---- */
-
-/* Lower triangle of G in f32, ld = k. */
-enum mil_status slice_gram(const struct svd_matrix *w, double s, float *g, struct mil_error *err);
-
 /* ---- slice_lanczos.c: block Lanczos with full orthogonalisation, in f32 ---- */
 
 /* y [k, p] = Op x, Op symmetric. */

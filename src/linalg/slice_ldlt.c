@@ -20,7 +20,7 @@
 #include "core/mem.h"
 #include "core/threads.h"
 
-enum { FRESH = LDLT_WIDTH / 2 };
+enum { FRESH = LDLT_WIDTH / 2, GROUP = 256 };
 static const float keep = 0.2f;
 
 static int64_t steps_at_most(int64_t k) {
@@ -34,7 +34,7 @@ enum mil_status ldlt_new_in(int64_t k, float **g, struct ldlt *f, struct mil_err
     f->d = mem_alloc(MEM_SCRATCH, (size_t)k, sizeof *f->d);
     f->q = mem_alloc(MEM_SCRATCH, (size_t)(steps * LDLT_WIDTH * LDLT_WIDTH), sizeof *f->q);
     f->step = mem_alloc(MEM_SCRATCH, (size_t)steps, sizeof *f->step);
-    f->panel = mem_alloc(MEM_SCRATCH, (size_t)(rows * LDLT_WIDTH), sizeof *f->panel);
+    f->panel = mem_alloc(MEM_SCRATCH, (size_t)(rows * (GROUP + LDLT_WIDTH)), sizeof *f->panel);
     f->panel_f64 = mem_alloc(MEM_SCRATCH, (size_t)(rows * LDLT_WIDTH), sizeof *f->panel_f64);
     if (f->a && f->d && f->q && f->step && f->panel && f->panel_f64) return MIL_OK;
     ldlt_release(f);
@@ -57,7 +57,8 @@ void ldlt_release(struct ldlt *f) {
 }
 
 size_t ldlt_memory(int64_t k) {
-    int64_t numbers = k * k + steps_at_most(k) * LDLT_WIDTH * LDLT_WIDTH + 3 * k * LDLT_WIDTH;
+    int64_t numbers =
+        k * k + steps_at_most(k) * LDLT_WIDTH * LDLT_WIDTH + k * (GROUP + 3 * LDLT_WIDTH);
     return (size_t)numbers * sizeof(float);
 }
 
@@ -104,22 +105,22 @@ static int64_t accept(float *e, float *q, int64_t b, bool last, float *tmp) {
     return taken;
 }
 
-/* Trailing [rest, rest] -= sum over taken columns of p e^{-1} p^T, lower triangle, p = scratch
- * [rest, taken]; l [rest, taken] in place of the panel. */
-static void eliminate(struct ldlt *f, const struct ldlt_step *s, int64_t rest) {
-    enum { STRIPE = 512 };
-    int64_t k = f->k, below = s->at + s->width;
-    float *l = f->a + s->at * k + below, *c = f->a + below * k + below;
-    for (int64_t j = 0; j < rest; j += STRIPE) {
-        int64_t n = rest - j < STRIPE ? rest - j : STRIPE;
-        cblas_sgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)(rest - j), (int)n, (int)s->taken,
-                    -1.0f, f->panel + j, (int)rest, l + j, (int)k, 1.0f, c + j * k + j, (int)k);
+/* Columns [from, from + cols) of the lower triangle -= what the columns [group, at) have taken out of
+ * them: unscaled columns (f->panel) times scaled ones (f->a). */
+static void update(struct ldlt *f, int64_t group, int64_t at, int64_t from, int64_t cols) {
+    enum { STRIPE = 256 };
+    int64_t k = f->k;
+    for (int64_t j = from; j < from + cols; j += STRIPE) {
+        int64_t n = from + cols - j < STRIPE ? from + cols - j : STRIPE;
+        cblas_sgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)(k - j), (int)n,
+                    (int)(at - group), -1.0f, f->panel + j, (int)k, f->a + group * k + j, (int)k,
+                    1.0f, f->a + j * k + j, (int)k);
     }
 }
 
 struct scaled_copy {
-    float *l;
-    const float *panel, *e;
+    float *to;
+    const float *from, *e;
     int64_t rest, taken, k;
 };
 
@@ -127,8 +128,8 @@ struct scaled_copy {
 static void store_columns(void *ctx, int64_t begin, int64_t end) {
     const struct scaled_copy *c = ctx;
     for (int64_t j = begin; j < end; j++) {
-        const float *from = c->panel + j * c->rest;
-        float *to = c->l + j * c->k, by = j < c->taken ? 1.0f / c->e[j] : 1.0f;
+        const float *from = c->from + j * c->k;
+        float *to = c->to + j * c->k, by = j < c->taken ? 1.0f / c->e[j] : 1.0f;
         for (int64_t i = 0; i < c->rest; i++) to[i] = from[i] * by;
     }
 }
@@ -145,8 +146,8 @@ static void copy_block(const float *a, int64_t k, float *q, int64_t b) {
     for (int64_t j = 0; j < b; j++) memcpy(q + j * b + j, a + j * k + j, (size_t)(b - j) * 4);
 }
 
-/* One step: block [at, at + width). */
-static enum mil_status advance(struct ldlt *f, struct ldlt_step *s, float *q,
+/* One step: block [at, at + width).  Its rotated columns, unscaled, go into panel [k, width] too. */
+static enum mil_status advance(struct ldlt *f, struct ldlt_step *s, float *q, float *panel,
                                struct mil_error *err) {
     int64_t k = f->k, b = s->width, rest = k - s->at - b;
     float e[LDLT_WIDTH], *a = f->a + s->at * k + s->at;
@@ -155,7 +156,7 @@ static enum mil_status advance(struct ldlt *f, struct ldlt_step *s, float *q,
     if (info != 0)
         return error_set(err, MIL_NUMERIC, "ssyevd of a %lld x %lld block did not converge (%d)",
                          (long long)b, (long long)b, info);
-    s->taken = accept(e, q, b, rest == 0, f->panel);
+    s->taken = accept(e, q, b, rest == 0, panel);
     memcpy(f->d + s->at, e, (size_t)s->taken * sizeof *e);
     for (int64_t i = 0; i < s->taken; i++)
         if (!(isfinite(e[i]) && e[i] != 0))
@@ -163,29 +164,36 @@ static enum mil_status advance(struct ldlt *f, struct ldlt_step *s, float *q,
                              (double)e[i]);
     store_delayed(f, s, e);
     if (rest == 0) return MIL_OK;
+    panel += s->at + b;
     cblas_sgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, (int)rest, (int)b, (int)b, 1.0f, a + b,
-                (int)k, q, (int)b, 0.0f, f->panel, (int)rest);
-    struct scaled_copy c = {a + b, f->panel, e, rest, s->taken, k};
+                (int)k, q, (int)b, 0.0f, panel, (int)k);
+    struct scaled_copy c = {a + b, panel, e, rest, s->taken, k};
     parallel_for(b, 8, store_columns, &c);
-    eliminate(f, s, rest);
     return MIL_OK;
 }
 
+/* Steps are gathered in groups: within a group a step reaches only the columns of the next one, and
+ * the rest of the triangle is read and written once a group. */
 enum mil_status ldlt_factor(struct ldlt *f, const float *g, float shift, int64_t *below,
                             struct mil_error *err) {
-    int64_t k = f->k, at = 0, late = 0;
+    int64_t k = f->k, at = 0, late = 0, group = 0;
     struct shifted_copy c = {g, f->a, shift, k};
     parallel_for(k, 64, copy_columns, &c);
     f->steps = 0;
     while (at < k) {
-        int64_t width = late + FRESH < k - at ? late + FRESH : k - at;
+        int64_t fresh = FRESH < k - at - late ? FRESH : k - at - late;
         struct ldlt_step *s = &f->step[f->steps];
-        REQUIRE(width <= LDLT_WIDTH && f->steps < steps_at_most(k));
-        *s = (struct ldlt_step){at, width, 0};
-        TRY(advance(f, s, f->q + f->steps * LDLT_WIDTH * LDLT_WIDTH, err));
+        REQUIRE(late + fresh <= LDLT_WIDTH && f->steps < steps_at_most(k));
+        if (at > group) update(f, group, at, at + late, fresh);
+        *s = (struct ldlt_step){at, late + fresh, 0};
+        TRY(advance(f, s, f->q + f->steps * LDLT_WIDTH * LDLT_WIDTH, f->panel + (at - group) * k,
+                    err));
         f->steps++;
         at += s->taken;
-        late = width - s->taken;
+        late = s->width - s->taken;
+        if (at - group < GROUP) continue;
+        update(f, group, at, at + late, k - at - late);
+        group = at;
     }
     *below = 0;
     for (int64_t i = 0; i < k; i++) *below += f->d[i] < 0;

@@ -27,10 +27,10 @@ struct ldlt {
     float *d;               /* [k] */
     float *q;               /* steps x LDLT_WIDTH^2: Q_i [width, width], ld = width */
     struct ldlt_step *step; /* [steps] */
-    float *panel;           /* scratch [k, LDLT_WIDTH] */
-    double *panel_f64;      /* scratch of the same shape, ldlt_multiply's */
+    float *panel;           /* scratch: the columns of a group of steps */
+    double *panel_f64;      /* scratch [k, LDLT_WIDTH], ldlt_multiply's */
 };
-enum { LDLT_WIDTH = 256 };
+enum { LDLT_WIDTH = 192 };
 
 enum mil_status ldlt_new(int64_t k, struct ldlt *f, struct mil_error *err);
 /* The same on *g [k, k], which f owns afterwards (*g is nulled), also after a failure. */

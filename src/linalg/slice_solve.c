@@ -14,7 +14,7 @@
 #include "core/threads.h"
 #include "linalg/slice.h"
 
-static const double enough = 0.02;
+static const double enough = 0.003;
 enum { SOLVES_MAX = 8 };
 
 /* x -= Z Z^T x, x [k, p]; coef [n, p] = Z^T x. */

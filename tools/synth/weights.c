@@ -27,10 +27,12 @@
  *      here   .74   .60   .51  .36   .26   .18   .13   .10    .072    2.0
  * (one layer differs from another by a factor of 1.1 to 1.4).  The head of wider models is taken to
  * grow with the square root of the width, 2.7 times as far from the bulk at 4096 as at 576: an
- * assumption.  Layer 0 has three times the head.
+ * assumption, and gives 4 to 5 times the bulk's edge there.  In layer 0 the heads of q, k, v, o are
+ * 2.5 times as strong, as SmolLM2's are (1.8 to 3.2).
  *
- * Numbers come from Philox, 64 for a row's 64 channels: four uniform bytes are summed (variance
- * 21845), and the Hadamard transform makes normals of them but for what nobody can see. */
+ * Numbers come from Philox, one word each: its four bytes are summed (variance 21845), and the
+ * Hadamard transform, a sum over 64 of them, brings them close to normal.  116 M numbers a second on
+ * two cores of an EPYC Zen 4 that others used, too. */
 #include "synth/weights.h"
 
 #include <cblas.h>
@@ -149,7 +151,7 @@ static struct profile layer_profile(const struct maker *k) {
         z[i] = exp(0.15 * rng_normal(k->spec.seed, k->stream, FOR_LAYER, i));
     p.row *= z[0];
     p.mixed *= z[1];
-    p.head *= z[2] * (k->spec.layer == 0 ? 3 : 1);
+    p.head *= z[2] * (k->spec.layer == 0 && k->spec.kind <= SYNTH_O ? 2.5 : 1);
     if (width > fitted_width) p.head *= sqrt(width / fitted_width);
     return p;
 }

@@ -30,7 +30,7 @@ enum synth_kind {
 struct synth_spec {
     enum synth_kind kind;
     int64_t m, n; /* out features, in features; both at least 1 */
-    int layer;    /* 0 has the heaviest head, as trained models have */
+    int layer;    /* 0: attention has the heaviest head, as trained models have */
     uint64_t seed;
 };
 /* out [m, n], row-major.  Uses all threads; inside parallel_for, the calling one.  Scratch: about

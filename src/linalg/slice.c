@@ -31,8 +31,12 @@ enum {
     LEAST = 1024, /* k: below, LAPACK and the tridiagonal methods are as fast */
     MARGIN = 16,  /* of indices between the window and the ends */
     SLACK = 4,    /* a cut may lie this many eigenvalues outside of the window */
-    BLOCK = 16
+    BLOCK = 16,
+    DIMS_MAX = 9 /* Krylov dimensions an eigenvector on one side of mu */
 };
+
+/* The least spacing of eigenvalues that counts with errors of some 1e-5 can resolve. */
+static const double resolution = 1e-5;
 
 /* One run.  Eigenvalues are those of G = s^2 H^T H, indices count from below. */
 struct slice {
@@ -97,7 +101,7 @@ static void count_converged(const struct slice *c, int64_t *under, int64_t *over
 static enum mil_status find_space(struct slice *c, struct mil_error *err) {
     int64_t under = 0, over = 0, reach = c->below - c->low;
     if (c->high - c->below > reach) reach = c->high - c->below;
-    int64_t side = reach + guards(c->high - c->low), cap = 12 * side;
+    int64_t side = reach + guards(c->high - c->low), cap = DIMS_MAX * side;
     if (cap > c->k / 2) cap = c->k / 2;
     TRY(lanczos_new(c->k, BLOCK, cap, apply_inverse, &c->f, &c->basis, err));
     TRY(lanczos_start(&c->basis, err));
@@ -239,6 +243,11 @@ static enum mil_status slice_steps(struct slice *c, struct svd_result *out, stru
     c->mu = where.mu;
     c->below = where.below;
     c->spacing = where.spacing;
+    if (!(c->spacing > resolution))
+        return error_set(err, MIL_NUMERIC,
+                         "eigenvalues %.2g of the mean one apart: f32 does not tell them from each "
+                         "other",
+                         c->spacing);
     top = sqrt(where.largest) / c->s;
     clock[2] = clock_seconds();
     TRY(find_space(c, err));
@@ -283,13 +292,15 @@ static enum mil_status run(const struct svd_matrix *w, const int64_t *index, dou
 }
 
 static size_t memory(int64_t m, int64_t n, int64_t rank) {
-    int64_t k = m < n ? m : n, g = guards(rank), p = rank + 2 * SLACK, known = rank + 2 * g;
-    size_t krylov = lanczos_memory(k, BLOCK, 6 * known);
-    size_t refine = (size_t)(2 * p * (m + n) + 2 * p * k) * sizeof(double) +
-                    (size_t)(4 * p * k + known * k) * sizeof(float);
-    size_t result = (size_t)(rank * (m + n)) * sizeof(double);
-    return (size_t)(k * k) * sizeof(float) + ldlt_memory(k) + result + ((size_t)1 << 24) +
-           (krylov > refine ? krylov : refine);
+    int64_t k = m < n ? m : n, p = rank + 2 * SLACK, side = rank / 2 + rank / 4 + 8 + guards(rank);
+    size_t krylov = lanczos_memory(k, BLOCK, DIMS_MAX * side);
+    size_t pairs = (size_t)((m + n) * (p + rank) + k * side) * sizeof(double);
+    size_t refine = (size_t)((m + n + 3 * k) * p) * sizeof(double);
+    size_t panels = (size_t)1 << 25; /* of the products with the weight and of oneDNN */
+    size_t proof = ldlt_memory(k) - (size_t)(k * k) * sizeof(float);
+    size_t beside = krylov > refine ? krylov : refine;
+    return ldlt_memory(k) + (size_t)(k * k) * sizeof(float) + pairs + panels +
+           (beside > proof ? beside : proof);
 }
 
 /* Newton's method ends at some eps sigma_max; 1e-12 is the product's promise. */

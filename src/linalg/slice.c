@@ -176,7 +176,7 @@ static enum mil_status refine_window(struct slice *c, double scale, struct mil_e
                        .y = c->y,
                        .sigma = c->sigma,
                        .scale = scale,
-                       .target = 2e-13,
+                       .target = 4e-13,
                        .max_steps = 12,
                        .solve = slice_solve,
                        .ctx = &solver};

@@ -16,7 +16,7 @@
 #include "core/mem.h"
 #include "linalg/slice.h"
 
-enum { BLOCK = 8, STEPS = 24, RESTARTS = 6, RESTART_STEPS = 8, TRIES = 4 };
+enum { BLOCK = 8, STEPS = 20, RESTARTS = 6, RESTART_STEPS = 8, TRIES = 5 };
 
 static void apply_gram(const void *ctx, const float *x, float *y, int64_t p) {
     const struct locate *c = ctx;
@@ -24,7 +24,8 @@ static void apply_gram(const void *ctx, const float *x, float *y, int64_t p) {
                 (int)c->k, 0.0f, y, (int)c->k);
 }
 
-/* Nodes ascending and the counts at them. */
+/* Nodes ascending, in singular values (square roots of eigenvalues: their density is the flatter one),
+ * and the counts at them. */
 struct density {
     int64_t n;
     double *x, *count;
@@ -44,7 +45,7 @@ static enum mil_status density_new(const struct lanczos *b, struct density *d,
             weight += e * e;
         }
         weight *= (double)b->k / (double)b->block;
-        d->x[i] = (double)b->value[i];
+        d->x[i] = b->value[i] > 0 ? sqrt((double)b->value[i]) : 0;
         d->count[i] = sum + weight / 2;
         sum += weight;
     }
@@ -79,22 +80,25 @@ static enum mil_status largest(struct lanczos *b, double *value, struct mil_erro
  * one), all others from the secant through the last two exact counts. */
 static enum mil_status shift(struct locate *c, const struct density *d, struct ldlt *f,
                              struct mil_error *err) {
-    double target = (double)(c->low + c->high) / 2, range = (double)c->k / 12, mu[TRIES] = {0};
-    double count[TRIES] = {0}, room = (double)(c->high - c->low) / 4 + 8;
-    c->spacing = (interpolate(d->count, d->x, d->n, target + range) -
-                  interpolate(d->count, d->x, d->n, target - range)) /
-                 (2 * range);
-    c->mu = interpolate(d->count, d->x, d->n, target);
+    double target = (double)(c->low + c->high) / 2, range = (double)c->k / 12, x[TRIES + 1];
+    double count[TRIES], room = (double)(c->high - c->low) / 4 + 8;
+    double slope = (interpolate(d->count, d->x, d->n, target + range) -
+                    interpolate(d->count, d->x, d->n, target - range)) /
+                   (2 * range);
+    x[0] = interpolate(d->count, d->x, d->n, target);
     for (int i = 0; i < TRIES; i++) {
-        mu[i] = c->mu = (double)(float)c->mu;
-        TRY(ldlt_factor(f, c->g, (float)c->mu, &c->below, err));
+        float mu = (float)(x[i] * x[i]);
+        x[i] = sqrt((double)mu);
+        TRY(ldlt_factor(f, c->g, mu, &c->below, err));
         count[i] = (double)c->below;
-        log_debug("slice: %lld eigenvalues below %.6g, wanted %.0f", (long long)c->below, c->mu,
-                  target);
+        log_debug("slice: %lld eigenvalues below %.6g, wanted %.0f", (long long)c->below,
+                  (double)mu, target);
         if (i > 0 && count[i] != count[i - 1])
-            c->spacing = (mu[i] - mu[i - 1]) / (count[i] - count[i - 1]);
+            slope = (x[i] - x[i - 1]) / (count[i] - count[i - 1]);
+        c->mu = (double)mu;
+        c->spacing = 2 * x[i] * slope;
         if (fabs(count[i] - target) <= room) return MIL_OK;
-        c->mu += c->spacing * (target - count[i]);
+        x[i + 1] = fabs(x[i] + slope * (target - count[i]));
     }
     return error_set(err, MIL_NUMERIC, "no shift has about %.0f eigenvalues below it", target);
 }

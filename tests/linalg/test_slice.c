@@ -3,7 +3,7 @@
  * stored types, double values, and what it must decline.  And its parts: inertia, solution and error
  * bound of the block LDL^T.
  *
- * Tolerances.  The residual's target is 2e-13 sigma_max, the promise 1e-12.  A singular value is
+ * Tolerances.  The residual's target is 4e-13 sigma_max, the promise 1e-12.  A singular value is
  * then right to 1e-12 sigma_max (Weyl); with a residual rho and the distance gap to the nearest
  * other singular value, the sine of the angle of a vector is at most sqrt(2) rho / gap (Wedin). */
 #include "check.h"

@@ -4,20 +4,11 @@
  *
  *     test_linalg_spectra [matrix [method]]        one matrix, one method ("chain": no `only`)
  *
- * A method may decline a matrix (MIL_NUMERIC); then the chain has to serve it.  A figure of judge.h
- * that does not hold is printed with the matrix, the request and the method, and counted.
- *
  * The known spectra check the reference in turn: Q1 diag(d) Q2 is formed with a backward error of a
  * few eps for each of its k + 6 reflections, so LAPACK must find d to within 16 k eps d_0. */
-#include "check.h"
+#include "trial.h"
 
 #include "spectra.h"
-
-#include "core/threads.h"
-
-static struct mil_error err;
-static const char *only_matrix, *only_method;
-static int failures;
 
 struct matrix {
     const char *name;
@@ -27,87 +18,6 @@ struct matrix {
     double scale;    /* 0: 1 */
     enum dtype type; /* stored as; DT_F32 is 0, so f64 is said with `f64` */
 };
-
-enum { METHODS_MAX = 16 };
-static struct tally {
-    int served, declined, chain;
-    double seconds;
-    struct figures worst;
-} tally[METHODS_MAX];
-
-static bool full_method(const char *name) {
-    return strncmp(name, "dge", 3) == 0;
-}
-
-static size_t method_number(const char *name) {
-    size_t i = 0;
-    while (svd_methods()[i] && strcmp(svd_methods()[i], name) != 0) i++;
-    return i;
-}
-
-/* ---- one request by one method ---- */
-
-static void complain(const struct matrix *c, const char *request, int64_t rank, const char *method,
-                     const char *text) {
-    fprintf(stderr, "FAIL %s (%lld x %lld %s), %s %lld, %s: %s\n", c->name, (long long)c->m,
-            (long long)c->n, dtype_name(c->type), request, (long long)rank,
-            method ? method : "chain", text);
-    failures++;
-}
-
-static void try_method(const struct matrix *c, const struct svd_matrix *w,
-                       const struct reference *f, struct svd_request q, const char *method,
-                       const char *request) {
-    struct svd_result r;
-    char text[512];
-    int64_t *index = mem_alloc(MEM_OTHER, (size_t)q.rank, sizeof *index);
-    q.only = method;
-    memset(&err, 0, sizeof err);
-    assert_ok(svd_indices(&q, w->m, w->n, index, &err));
-    enum mil_status st = svd_compute(w, &q, &r, &err);
-    if (st == MIL_NUMERIC && method) {
-        tally[method_number(method)].declined++;
-        if (only_method) fprintf(stderr, "declined: %s\n", err.message);
-    } else if (st != MIL_OK) {
-        complain(c, request, q.rank, method, err.message);
-    } else {
-        struct tally *t = &tally[method_number(r.served_by)];
-        if (method && strcmp(r.served_by, method) != 0)
-            complain(c, request, q.rank, method, r.served_by);
-        if (judge_result(f, index, &r, &t->worst, text, sizeof text))
-            complain(c, request, q.rank, method ? method : r.served_by, text);
-        *(method ? &t->served : &t->chain) += 1;
-        t->seconds += r.seconds;
-    }
-    svd_release(&r);
-    mem_free(index);
-}
-
-/* The chain, and each method by itself; LAPACK's own only where that costs nothing. */
-static void try_request(const struct matrix *c, const struct svd_matrix *w,
-                        const struct reference *f, struct svd_request q, const char *request) {
-    bool small = w->m * w->n <= 1 << 12;
-    if (!only_method || strcmp(only_method, "chain") == 0) try_method(c, w, f, q, NULL, request);
-    for (const char *const *name = svd_methods(); *name; name++)
-        if (only_method ? strcmp(only_method, *name) == 0 : small || !full_method(*name))
-            try_method(c, w, f, q, *name, request);
-}
-
-static void try_all(const struct matrix *c, const struct svd_matrix *w, const struct reference *f) {
-    static const char *const ends[] = {"bottom", "top", "middle", "random"};
-    int64_t k = f->k, r = c->r, list[5], n = 0, wish[] = {0, k / 3, k / 3 + 1, (k + 2) / 2, k - 1};
-    for (int i = 0; i < 5; i++)
-        if (wish[i] < k && (n == 0 || wish[i] > list[n - 1])) list[n++] = wish[i];
-    for (int end = SVD_BOTTOM; end <= SVD_RANDOM; end++)
-        try_request(c, w, f, (struct svd_request){.end = (enum svd_end)end, .rank = r, .seed = 3},
-                    ends[end]);
-    try_request(c, w, f, (struct svd_request){.end = SVD_CHOSEN, .rank = n, .chosen = list},
-                "chosen");
-    if (k > 300) return; /* time */
-    try_request(c, w, f, (struct svd_request){.end = SVD_BOTTOM, .rank = 1}, "bottom");
-    try_request(c, w, f, (struct svd_request){.end = SVD_TOP, .rank = 1}, "top");
-    if (k <= 64) try_request(c, w, f, (struct svd_request){.end = SVD_MIDDLE, .rank = k}, "all");
-}
 
 /* ---- one matrix ---- */
 
@@ -144,7 +54,7 @@ static void try_matrix(const struct matrix *c) {
     struct svd_matrix w = {data, c->type, c->m, c->n};
     reference_init(&f, &w);
     check_reference(c, &f);
-    try_all(c, &w, &f);
+    try_all(&(struct trial){c->name, &w, &f, c->r});
     reference_release(&f);
     mem_free(data);
     mem_free(values);
@@ -274,24 +184,25 @@ static void test_blocked(void **state) {
     TABLE(table);
 }
 
+/* As wide as weights are; LAPACK's reference takes seconds each. */
 static void test_large(void **state) {
     (void)state;
-    if (!getenv("MILORA_SLOW")) {
-        fprintf(stderr, "SKIP %s: takes minutes, needs MILORA_SLOW=1\n", __func__);
-        skip();
-    }
     static const struct matrix table[] = {
-        {"large bulk", 1024, 1024, 64, NULL, entries_gaussian, 0, DT_BF16},
-        {"large bulk 1:2.7", 768, 2064, 64, NULL, entries_gaussian, 0, DT_BF16},
-        {"large spikes", 1536, 576, 32, NULL, entries_spikes, 0, DT_F32},
-        {"large heavy head", 900, 1100, 64, spectrum_heavy_head, NULL, 0, DT_BF16},
-        {"large lacks many", 800, 800, 32, spectrum_lacks_many, NULL, 0, DT_BF16},
-        {"large cut", 700, 900, 32, spectrum_cut, NULL, 0, DT_F64},
-        {"large wide bottom", 900, 700, 16, spectrum_wide_bottom, NULL, 0, DT_F32},
-        {"large orthogonal", 640, 640, 16, spectrum_orthogonal, NULL, 0, DT_BF16},
-        {"large outlier", 700, 800, 16, NULL, entries_outlier_column, 0, DT_F32},
+        {"large bulk", 1024, 1024, 32, NULL, entries_gaussian, 0, DT_BF16},
+        {"large bulk 1:2.7", 1024, 2752, 64, NULL, entries_gaussian, 0, DT_BF16},
+        {"large spikes", 1536, 1024, 32, NULL, entries_spikes, 0, DT_F32},
+        {"large heavy head", 1024, 1100, 64, spectrum_heavy_head, NULL, 0, DT_BF16},
+        {"large lacks many", 1100, 1050, 32, spectrum_lacks_many, NULL, 0, DT_BF16},
+        {"large cut", 1030, 1200, 32, spectrum_cut, NULL, 0, DT_F64},
+        {"large wide bottom", 1200, 1024, 16, spectrum_wide_bottom, NULL, 0, DT_F32},
+        {"large orthogonal", 1024, 1024, 16, spectrum_orthogonal, NULL, 0, DT_BF16},
+        {"large outlier", 1100, 1200, 16, NULL, entries_outlier_column, 0, DT_F32},
+        {"large huge", 1024, 1024, 16, NULL, entries_gaussian, 3e37, DT_BF16},
+        {"large subnormal", 1024, 1030, 16, NULL, entries_integers, 0x1p-133, DT_BF16},
     };
-    TABLE(table);
+    bool slow = getenv("MILORA_SLOW") || only_matrix;
+    if (!slow) fprintf(stderr, "SKIP most of %s: takes a minute, needs MILORA_SLOW=1\n", __func__);
+    try_table(table, slow ? sizeof table / sizeof *table : 1);
 }
 
 /* ---- the judge ---- */
@@ -382,21 +293,6 @@ static void test_judge(void **state) {
     assert_true(spoiled(&f, bottom, &w, nothing, "outside its vector"));
     reference_release(&f);
     mem_free(values);
-}
-
-static int report(void **state) {
-    (void)state;
-    printf("%-12s %7s %8s %7s %8s  %-7s %-8s %-7s %-7s  sine where 1e-8 is due, over its bound\n",
-           "method", "served", "declined", "chain", "seconds", "sigma", "residual", "orthog.",
-           "cut");
-    for (size_t i = 0; svd_methods()[i] && i < METHODS_MAX; i++) {
-        const struct tally *t = &tally[i];
-        printf("%-12s %7d %8d %7d %8.2f  %-7.1g %-8.1g %-7.1g %-7.1g  %.1g, %.2g\n",
-               svd_methods()[i], t->served, t->declined, t->chain, t->seconds, t->worst.sigma,
-               t->worst.residual, t->worst.orthogonality, t->worst.cut, t->worst.sine,
-               t->worst.of_bound);
-    }
-    return 0;
 }
 
 int main(int argc, char **argv) {

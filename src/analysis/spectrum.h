@@ -29,7 +29,7 @@ enum mil_status spectrum_run(const struct checkpoint *base, const struct mil_spe
                              struct mil_error *err);
 /* Takes NULL content. */
 void spectrum_free(struct mil_spectrum **s);
-/* Append the document; NULL-safe for no one.  Check str_status. */
+/* Append the document.  Check str_status. */
 void spectrum_json(const struct mil_spectrum *s, bool values, struct str *out);
 /* Append the picture.  Check str_status. */
 void spectrum_svg(const struct mil_spectrum *s, struct str *out);

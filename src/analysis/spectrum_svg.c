@@ -88,8 +88,8 @@ static void draw_heading(const struct figure *f, const struct mil_spectrum_type 
                          double y) {
     char text[96];
     svg_text(f->out, x, y + 14, &(struct svg_font){12.5, SVG_START, dark, true, false, 0}, t->type);
-    snprintf(text, sizeof text, "%lld \u00d7 %lld, mean effective rank %.0f", (long long)t->rows,
-             (long long)t->cols, t->mean.effective_rank);
+    snprintf(text, sizeof text, "%lld \u00d7 %lld, %seffective rank %.0f", (long long)t->rows,
+             (long long)t->cols, t->modules > 1 ? "mean " : "", t->mean.effective_rank);
     svg_text(f->out, x, y + 29, &(struct svg_font){10, SVG_START, medium, false, false, 0}, text);
 }
 

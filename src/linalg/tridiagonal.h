@@ -8,13 +8,15 @@
 
 #include "linalg/internal.h"
 
-/* G = Q T Q^T.  Eigenvalues are counted in ascending order: number j is index k - 1 - j. */
+/* G = Q B Q^T, B tridiagonal or (large k) of bandwidth kd, eigenvalues from T, similar to B.  They are
+ * counted in ascending order: number j is index k - 1 - j. */
 struct reduction {
     const struct svd_matrix *w;
-    int k, p;
+    int k, kd, p;
     lapack_int lwork;
     double *g;                    /* [k, k] reflectors of Q */
     double *d, *e, *tau, *lambda; /* [k] T: d, e; lambda ascending */
+    double *band;                 /* kd > 1: B [kd + 1, k] */
     double *work;                 /* lwork + k numbers */
     double largest;               /* max |lambda| = s_0^2 */
     double eta;                   /* backward error of lambda: k eps largest */

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tridiagonal_reduce.c - see tridiagonal.h: dsytrd and dsterf on the Gram matrix, vectors of chosen
  * eigenvalues by inverse iteration, back through Q, and refine_pairs with corrections solved in the
- * tridiagonal basis.
+ * reduced basis.
+ *
+ * dsytrd spends half of its operations in matrix-vector products, which beyond the caches run at the
+ * speed of memory.  From TWO_STAGE on the reduction stops at a band (dsytrd_sy2sb, all of it
+ * products of matrices), the band's eigenvalues come by bulge chasing (dsbtrd), and the vectors by
+ * inverse iteration on the band itself: the rotations of the chase are never stored.
  *
  * The computed eigenvalues of G are right to eta = k eps s_0^2, the backward error of the products
  * and of the reduction.  Neighbours closer than 4 eta may be in either order in truth: they join the
@@ -15,8 +20,14 @@
 #include "linalg/tridiagonal.h"
 #include "linalg/tridiagonal_vectors.h"
 
-enum { GUARDS = 32 };
+enum { GUARDS = 32, TWO_STAGE = 2048, BANDWIDTH = 32 };
 static const double eps = 0x1p-52;
+
+/* In LAPACK since 3.7, not in its C interface. The last argument is Fortran's length of uplo. */
+#define sy2sb LAPACK_GLOBAL(dsytrd_sy2sb, DSYTRD_SY2SB)
+void sy2sb(const char *uplo, const lapack_int *n, const lapack_int *kd, double *a,
+           const lapack_int *lda, double *ab, const lapack_int *ldab, double *tau, double *work,
+           const lapack_int *lwork, lapack_int *info, size_t length);
 
 void reduction_release(struct reduction *t) {
     mem_free(t->g);
@@ -24,6 +35,7 @@ void reduction_release(struct reduction *t) {
     mem_free(t->e);
     mem_free(t->tau);
     mem_free(t->lambda);
+    mem_free(t->band);
     mem_free(t->work);
     mem_free(t->in);
     mem_free(t->shift);
@@ -32,18 +44,29 @@ void reduction_release(struct reduction *t) {
     mem_free(t->sigma);
 }
 
+/* Workspace of dsytrd, or of dsytrd_sy2sb and dsbtrd. */
+static lapack_int workspace(lapack_int k, lapack_int kd) {
+    if (kd == 1) return 64 * k;
+    double want = 0, none = 0;
+    lapack_int query = -1, info, ld = kd + 1;
+    sy2sb("L", &k, &kd, &none, &k, &none, &ld, &none, &want, &query, &info, 1);
+    return want > k ? (lapack_int)want : k;
+}
+
 static enum mil_status reduction_new(const struct svd_matrix *w, struct reduction *t,
                                      struct mil_error *err) {
     size_t k = (size_t)short_side(w);
-    *t = (struct reduction){.w = w, .k = (int)k, .lwork = (lapack_int)(64 * k)};
+    *t = (struct reduction){.w = w, .k = (int)k, .kd = k < TWO_STAGE ? 1 : BANDWIDTH};
+    t->lwork = workspace(t->k, t->kd);
     t->g = mem_alloc(MEM_SCRATCH, k * k, sizeof *t->g);
     t->d = mem_alloc(MEM_SCRATCH, k, sizeof *t->d);
     t->e = mem_alloc(MEM_SCRATCH, k, sizeof *t->e);
     t->tau = mem_alloc(MEM_SCRATCH, k, sizeof *t->tau);
     t->lambda = mem_alloc(MEM_SCRATCH, k, sizeof *t->lambda);
+    t->band = mem_alloc(MEM_SCRATCH, t->kd > 1 ? k * (size_t)(t->kd + 1) : 0, sizeof *t->band);
     t->work = mem_alloc(MEM_SCRATCH, (size_t)t->lwork + k, sizeof *t->work);
     t->in = mem_calloc(MEM_SCRATCH, k, sizeof *t->in);
-    if (t->g && t->d && t->e && t->tau && t->lambda && t->work && t->in) return MIL_OK;
+    if (t->g && t->d && t->e && t->tau && t->lambda && t->band && t->work && t->in) return MIL_OK;
     return error_nomem(err, (k * k + 64 * k) * sizeof(double));
 }
 
@@ -52,19 +75,38 @@ static enum mil_status failed(const struct svd_matrix *w, const char *what, stru
                      (long long)w->n, what);
 }
 
+/* G to a band, the band to T. t->work holds a copy of the band for the chase. */
+static enum mil_status reduce_in_two(struct reduction *t, struct mil_error *err) {
+    lapack_int k = t->k, kd = t->kd, ld = kd + 1, info = 0;
+    sy2sb("L", &k, &kd, t->g, &k, t->band, &ld, t->tau, t->work, &t->lwork, &info, 1);
+    if (info != 0) return failed(t->w, "dsytrd_sy2sb failed", err);
+    size_t size = (size_t)k * (size_t)ld;
+    double *copy = mem_alloc(MEM_SCRATCH, size, sizeof *copy), none = 0;
+    if (!copy) return error_nomem(err, size * sizeof *copy);
+    memcpy(copy, t->band, size * sizeof *copy);
+    info = LAPACKE_dsbtrd_work(LAPACK_COL_MAJOR, 'N', 'L', k, kd, copy, ld, t->d, t->e, &none, 1,
+                               t->work);
+    mem_free(copy);
+    return info == 0 ? MIL_OK : failed(t->w, "dsbtrd failed", err);
+}
+
+static enum mil_status reduce(struct reduction *t, struct mil_error *err) {
+    if (t->kd > 1) return reduce_in_two(t, err);
+    lapack_int info = LAPACKE_dsytrd_work(LAPACK_COL_MAJOR, 'L', t->k, t->g, t->k, t->d, t->e,
+                                          t->tau, t->work, t->lwork);
+    return info == 0 ? MIL_OK : failed(t->w, "dsytrd failed", err);
+}
+
 enum mil_status reduction_run(const struct svd_matrix *w, struct reduction *t,
                               struct mil_error *err) {
     TRY(reduction_new(w, t, err));
+    TRY(matrix_gram(w, t->g, err));
+    TRY(reduce(t, err));
     int k = t->k;
-    TRY(matrix_gram(t->w, t->g, err));
-    if (LAPACKE_dsytrd_work(LAPACK_COL_MAJOR, 'L', k, t->g, k, t->d, t->e, t->tau, t->work,
-                            t->lwork) != 0)
-        return failed(t->w, "dsytrd failed", err);
     double *e = t->work;
     memcpy(t->lambda, t->d, (size_t)k * sizeof *t->d);
     memcpy(e, t->e, (size_t)(k - 1) * sizeof *e);
-    if (LAPACKE_dsterf_work(k, t->lambda, e) != 0)
-        return failed(t->w, "dsterf did not converge", err);
+    if (LAPACKE_dsterf_work(k, t->lambda, e) != 0) return failed(w, "dsterf did not converge", err);
     t->largest = fmax(fabs(t->lambda[0]), fabs(t->lambda[k - 1]));
     t->eta = k * eps * t->largest;
     return MIL_OK;
@@ -106,34 +148,36 @@ static enum mil_status choose_block(struct reduction *t, const int64_t *index, i
     return MIL_OK;
 }
 
-static struct tridiagonal tridiagonal_of(const struct reduction *t) {
-    return (struct tridiagonal){t->k, t->d, t->e, t->largest > 0 ? t->largest : 1};
+static struct band_matrix matrix_of(const struct reduction *t) {
+    return (struct band_matrix){t->k, t->kd, t->d, t->e, t->band, t->largest > 0 ? t->largest : 1};
 }
 
-/* z <- Q z or Q^T z, z [k, p]. */
+/* z <- Q z or Q^T z, z [k, p].  Q is a product of reflectors, the i-th from row i + kd on, in column i
+ * of g: those of a QR factorisation of rows kd and below. */
 static enum mil_status times_q(const struct reduction *t, char trans, double *z, int64_t p,
                                struct mil_error *err) {
-    if (t->k == 1) return MIL_OK;
     double want = 0;
-    lapack_int k = t->k, n = (lapack_int)p;
-    LAPACKE_dormtr_work(LAPACK_COL_MAJOR, 'L', 'L', trans, k, n, t->g, k, t->tau, z, k, &want, -1);
+    lapack_int k = t->k, rows = k - t->kd, n = (lapack_int)p;
+    if (rows < 1) return MIL_OK;
+    LAPACKE_dormqr_work(LAPACK_COL_MAJOR, 'L', trans, rows, n, rows, t->g + t->kd, k, t->tau,
+                        z + t->kd, k, &want, -1);
     double *work = mem_alloc(MEM_SCRATCH, (size_t)want, sizeof *work);
     if (!work) return error_nomem(err, (uint64_t)want * sizeof *work);
-    lapack_int info = LAPACKE_dormtr_work(LAPACK_COL_MAJOR, 'L', 'L', trans, k, n, t->g, k, t->tau,
-                                          z, k, work, (lapack_int)want);
+    lapack_int info = LAPACKE_dormqr_work(LAPACK_COL_MAJOR, 'L', trans, rows, n, rows, t->g + t->kd,
+                                          k, t->tau, z + t->kd, k, work, (lapack_int)want);
     mem_free(work);
-    return info == 0 ? MIL_OK : failed(t->w, "dormtr failed", err);
+    return info == 0 ? MIL_OK : failed(t->w, "dormqr failed", err);
 }
 
-/* T_i = Q f(T - lambda_i) Q^T R_i, f(x) = x / (x^2 + delta^2): delta, the rounding error of T, keeps
+/* T_i = Q f(B - lambda_i) Q^T R_i, f(x) = x / (x^2 + delta^2): delta, the rounding error of B, keeps
  * the solve from answering along the pair itself. */
 static enum mil_status solve(void *ctx, const double *lambda, const double *r, double *z, int64_t p,
                              struct mil_error *err) {
     const struct reduction *t = ctx;
-    struct tridiagonal matrix = tridiagonal_of(t);
+    struct band_matrix matrix = matrix_of(t);
     memcpy(z, r, (size_t)(t->k * p) * sizeof *z);
     TRY(times_q(t, 'T', z, p, err));
-    TRY(tridiagonal_solve(&matrix, lambda, 4 * sqrt((double)t->k) * eps * t->largest, p, z, err));
+    TRY(band_solve(&matrix, lambda, 4 * sqrt((double)t->k) * eps * t->largest, p, z, err));
     return times_q(t, 'N', z, p, err);
 }
 
@@ -149,9 +193,9 @@ static bool matches(const struct reduction *t, double residual) {
 
 enum mil_status reduction_refine(struct reduction *t, const int64_t *index, int64_t rank,
                                  double target, double *residual, struct mil_error *err) {
-    struct tridiagonal matrix = tridiagonal_of(t);
+    struct band_matrix matrix = matrix_of(t);
     TRY(choose_block(t, index, rank, err));
-    TRY(tridiagonal_vectors(&matrix, t->shift, t->p, t->x, err));
+    TRY(band_vectors(&matrix, t->shift, t->p, t->x, err));
     TRY(times_q(t, 'N', t->x, t->p, err));
     struct refine f = {.w = t->w,
                        .p = t->p,

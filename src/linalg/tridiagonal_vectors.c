@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tridiagonal_vectors.c - inverse iteration and regularised solves on a tridiagonal matrix.
+/* tridiagonal_vectors.c - inverse iteration and regularised solves on a band matrix.
  *
  * Inverse iteration (Wilkinson; LAPACK's dstein is the reference) with an eigenvalue right to some
  * eps norm converges in two solves from a random start.  Values that coincide to 1e-8 norm get
@@ -25,13 +25,18 @@
 enum { SOLVES = 2, CHUNK = 4 };
 static const double close_by = 1e-8;
 
+/* Numbers of scratch a thread: the bands of an LU factorisation with row exchanges. */
+static size_t factor_size(const struct band_matrix *t) {
+    return (size_t)t->k * (size_t)(t->kd == 1 ? 4 : 3 * t->kd + 1);
+}
+
 /* ---- inverse iteration ---- */
 
 struct inverse {
-    const struct tridiagonal *t;
+    const struct band_matrix *t;
     const double *lambda;
-    double *z, *scratch; /* scratch: 5 k numbers a chunk */
-    lapack_int *pivots;  /* k a chunk */
+    double *z, *scratch; /* factor_size numbers a thread */
+    lapack_int *pivots;  /* k a thread */
     bool start;
 };
 
@@ -43,35 +48,60 @@ static double hashed(uint64_t column, uint64_t row) {
     return (double)((x ^ (x >> 31)) >> 11) * 0x1p-52 - 1.0;
 }
 
-/* One solve with T - lambda, pivots of rounding size kept away from zero, and normalised. */
-static void invert(const struct inverse *v, int64_t i, double *scratch, lapack_int *pivots) {
-    int k = v->t->k;
-    double *dl = scratch, *d = dl + k, *du = d + k, *du2 = du + k, *z = v->z + i * k;
-    double least = 1e-3 * 0x1p-52 * v->t->norm;
-    memcpy(dl, v->t->e, (size_t)(k - 1) * sizeof *dl);
-    memcpy(du, v->t->e, (size_t)(k - 1) * sizeof *du);
-    for (int j = 0; j < k; j++) d[j] = v->t->d[j] - v->lambda[i];
+/* A pivot of rounding size kept away from zero. */
+static double pivot(const struct band_matrix *t, double d) {
+    double least = 1e-3 * 0x1p-52 * t->norm;
+    if (fabs(d) > least) return d;
+    return d < 0 ? -least : least;
+}
+
+/* z <- (T - lambda)^-1 z. */
+static void invert_tridiagonal(const struct band_matrix *t, double lambda, double *z,
+                               double *scratch, lapack_int *pivots) {
+    int k = t->k;
+    double *dl = scratch, *d = dl + k, *du = d + k, *du2 = du + k;
+    memcpy(dl, t->e, (size_t)(k - 1) * sizeof *dl);
+    memcpy(du, t->e, (size_t)(k - 1) * sizeof *du);
+    for (int j = 0; j < k; j++) d[j] = t->d[j] - lambda;
     LAPACKE_dgttrf_work(k, dl, d, du, du2, pivots);
-    for (int j = 0; j < k; j++)
-        if (!(fabs(d[j]) > least)) d[j] = d[j] < 0 ? -least : least;
+    for (int j = 0; j < k; j++) d[j] = pivot(t, d[j]);
     LAPACKE_dgttrs_work(LAPACK_COL_MAJOR, 'N', k, 1, dl, d, du, du2, pivots, z, k);
-    double top = fabs(z[cblas_idamax(k, z, 1)]);
-    cblas_dscal(k, 1 / top, z, 1);
-    cblas_dscal(k, 1 / cblas_dnrm2(k, z, 1), z, 1);
+}
+
+static void invert_band(const struct band_matrix *t, double lambda, double *z, double *scratch,
+                        lapack_int *pivots) {
+    int k = t->k, kd = t->kd, ld = 3 * kd + 1;
+    memset(scratch, 0, factor_size(t) * sizeof *scratch);
+    double *diagonal = scratch + 2 * kd;
+    for (int64_t j = 0; j < k; j++) {
+        for (int64_t i = 0; i <= kd && j + i < k; i++)
+            diagonal[j * ld + i] = diagonal[(j + i) * ld - i] = t->band[j * (kd + 1) + i];
+        diagonal[j * ld] -= lambda;
+    }
+    LAPACKE_dgbtrf_work(LAPACK_COL_MAJOR, k, k, kd, kd, scratch, ld, pivots);
+    for (int64_t j = 0; j < k; j++) diagonal[j * ld] = pivot(t, diagonal[j * ld]);
+    LAPACKE_dgbtrs_work(LAPACK_COL_MAJOR, 'N', k, kd, kd, 1, scratch, ld, pivots, z, k);
 }
 
 static void invert_chunk(void *ctx, int64_t begin, int64_t end) {
     const struct inverse *v = ctx;
-    int64_t k = v->t->k, chunk = begin / CHUNK;
+    int64_t k = v->t->k, slot = threads_index();
+    double *scratch = v->scratch + slot * (int64_t)factor_size(v->t);
     for (int64_t i = begin; i < end; i++) {
-        for (int64_t j = 0; v->start && j < k; j++)
-            v->z[i * k + j] = hashed((uint64_t)i, (uint64_t)j);
-        invert(v, i, v->scratch + chunk * 4 * k, v->pivots + chunk * k);
+        double *z = v->z + i * k;
+        for (int64_t j = 0; v->start && j < k; j++) z[j] = hashed((uint64_t)i, (uint64_t)j);
+        if (v->t->kd == 1)
+            invert_tridiagonal(v->t, v->lambda[i], z, scratch, v->pivots + slot * k);
+        else
+            invert_band(v->t, v->lambda[i], z, scratch, v->pivots + slot * k);
+        double top = fabs(z[cblas_idamax((int)k, z, 1)]);
+        cblas_dscal((int)k, 1 / top, z, 1);
+        cblas_dscal((int)k, 1 / cblas_dnrm2((int)k, z, 1), z, 1);
     }
 }
 
 /* Gram-Schmidt, twice, of each vector against those before it in its group. */
-static bool orthogonalise(const struct tridiagonal *t, const double *lambda, int64_t p, double *z) {
+static bool orthogonalise(const struct band_matrix *t, const double *lambda, int64_t p, double *z) {
     int k = t->k;
     int64_t first = 0; /* of the group */
     for (int64_t i = 1; i < p; i++) {
@@ -88,14 +118,14 @@ static bool orthogonalise(const struct tridiagonal *t, const double *lambda, int
     return true;
 }
 
-enum mil_status tridiagonal_vectors(const struct tridiagonal *t, const double *lambda, int64_t p,
-                                    double *z, struct mil_error *err) {
-    size_t chunks = (size_t)((p + CHUNK - 1) / CHUNK), k = (size_t)t->k;
+enum mil_status band_vectors(const struct band_matrix *t, const double *lambda, int64_t p,
+                             double *z, struct mil_error *err) {
+    size_t slots = (size_t)threads_count(), k = (size_t)t->k;
     struct inverse v = {.t = t, .lambda = lambda, .z = z};
     enum mil_status st = MIL_OK;
-    v.scratch = mem_alloc(MEM_SCRATCH, chunks * 4 * k, sizeof *v.scratch);
-    v.pivots = mem_alloc(MEM_SCRATCH, chunks * k, sizeof *v.pivots);
-    if (!v.scratch || !v.pivots) st = error_nomem(err, chunks * 4 * k * sizeof *v.scratch);
+    v.scratch = mem_alloc(MEM_SCRATCH, slots * factor_size(t), sizeof *v.scratch);
+    v.pivots = mem_alloc(MEM_SCRATCH, slots * k, sizeof *v.pivots);
+    if (!v.scratch || !v.pivots) st = error_nomem(err, slots * factor_size(t) * sizeof *v.scratch);
     for (int solve = 0; st == MIL_OK && solve < SOLVES; solve++) {
         v.start = solve == 0;
         parallel_for(p, CHUNK, invert_chunk, &v);
@@ -111,41 +141,63 @@ enum mil_status tridiagonal_vectors(const struct tridiagonal *t, const double *l
 /* ---- regularised solves ---- */
 
 struct solves {
-    const struct tridiagonal *t;
+    const struct band_matrix *t;
     const double *lambda;
     double delta, *z;
-    double complex *scratch; /* 5 k a chunk */
+    double complex *scratch; /* k + factor_size numbers a thread */
     lapack_int *pivots;
 };
 
+/* x <- (T - shift)^-1 x. */
+static void solve_tridiagonal(const struct band_matrix *t, double complex shift, double complex *x,
+                              double complex *scratch, lapack_int *pivots) {
+    int k = t->k;
+    double complex *dl = scratch, *d = dl + k, *du = d + k, *du2 = du + k;
+    for (int j = 0; j < k - 1; j++) dl[j] = du[j] = t->e[j];
+    for (int j = 0; j < k; j++) d[j] = t->d[j] - shift;
+    LAPACKE_zgttrf_work(k, dl, d, du, du2, pivots);
+    LAPACKE_zgttrs_work(LAPACK_COL_MAJOR, 'N', k, 1, dl, d, du, du2, pivots, x, k);
+}
+
+static void solve_band(const struct band_matrix *t, double complex shift, double complex *x,
+                       double complex *scratch, lapack_int *pivots) {
+    int k = t->k, kd = t->kd, ld = 3 * kd + 1;
+    memset(scratch, 0, factor_size(t) * sizeof *scratch);
+    double complex *diagonal = scratch + 2 * kd;
+    for (int64_t j = 0; j < k; j++) {
+        for (int64_t i = 0; i <= kd && j + i < k; i++)
+            diagonal[j * ld + i] = diagonal[(j + i) * ld - i] = t->band[j * (kd + 1) + i];
+        diagonal[j * ld] -= shift;
+    }
+    LAPACKE_zgbtrf_work(LAPACK_COL_MAJOR, k, k, kd, kd, scratch, ld, pivots);
+    LAPACKE_zgbtrs_work(LAPACK_COL_MAJOR, 'N', k, kd, kd, 1, scratch, ld, pivots, x, k);
+}
+
 static void solve_chunk(void *ctx, int64_t begin, int64_t end) {
     const struct solves *s = ctx;
-    int k = s->t->k;
-    double complex *dl = s->scratch + begin / CHUNK * 5 * k, *d = dl + k, *du = d + k,
-                   *du2 = du + k, *x = du2 + k;
-    lapack_int *pivots = s->pivots + begin / CHUNK * k;
+    int64_t k = s->t->k, slot = threads_index();
+    double complex *x = s->scratch + slot * (k + (int64_t)factor_size(s->t)), *factor = x + k;
     for (int64_t i = begin; i < end; i++) {
         double *z = s->z + i * k;
-        for (int j = 0; j < k - 1; j++) dl[j] = du[j] = s->t->e[j];
-        for (int j = 0; j < k; j++) {
-            d[j] = s->t->d[j] - s->lambda[i] - s->delta * I;
-            x[j] = z[j];
-        }
-        LAPACKE_zgttrf_work(k, dl, d, du, du2, pivots);
-        LAPACKE_zgttrs_work(LAPACK_COL_MAJOR, 'N', k, 1, dl, d, du, du2, pivots, x, k);
-        for (int j = 0; j < k; j++) z[j] = creal(x[j]);
+        double complex shift = s->lambda[i] + s->delta * I;
+        for (int64_t j = 0; j < k; j++) x[j] = z[j];
+        if (s->t->kd == 1)
+            solve_tridiagonal(s->t, shift, x, factor, s->pivots + slot * k);
+        else
+            solve_band(s->t, shift, x, factor, s->pivots + slot * k);
+        for (int64_t j = 0; j < k; j++) z[j] = creal(x[j]);
     }
 }
 
-enum mil_status tridiagonal_solve(const struct tridiagonal *t, const double *lambda, double delta,
-                                  int64_t p, double *z, struct mil_error *err) {
-    size_t chunks = (size_t)((p + CHUNK - 1) / CHUNK), k = (size_t)t->k;
+enum mil_status band_solve(const struct band_matrix *t, const double *lambda, double delta,
+                           int64_t p, double *z, struct mil_error *err) {
+    size_t slots = (size_t)threads_count(), k = (size_t)t->k, each = k + factor_size(t);
     struct solves s = {.t = t, .lambda = lambda, .delta = delta, .z = z};
-    s.scratch = mem_alloc(MEM_SCRATCH, chunks * 5 * k, sizeof *s.scratch);
-    s.pivots = mem_alloc(MEM_SCRATCH, chunks * k, sizeof *s.pivots);
+    s.scratch = mem_alloc(MEM_SCRATCH, slots * each, sizeof *s.scratch);
+    s.pivots = mem_alloc(MEM_SCRATCH, slots * k, sizeof *s.pivots);
     bool enough = s.scratch && s.pivots;
     if (enough) parallel_for(p, CHUNK, solve_chunk, &s);
     mem_free(s.pivots);
     mem_free(s.scratch);
-    return enough ? MIL_OK : error_nomem(err, chunks * 5 * k * sizeof *s.scratch);
+    return enough ? MIL_OK : error_nomem(err, slots * each * sizeof *s.scratch);
 }

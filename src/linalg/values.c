@@ -10,8 +10,8 @@
  *
  * eta: rounding errors add up at random, and then the norm of the error of G grows as the square root
  * of the number of operations behind an entry (Higham and Mary, "A new approach to probabilistic
- * rounding error analysis", 2019):  eta = 4 sqrt(k) eps s_0^2, some ten times what is measured.  The
- * promise of 1e-10 s_0 leaves an order of magnitude. */
+ * rounding error analysis", 2019):  eta = 4 sqrt(k) eps s_0^2.  Differences to
+ * dgesdd on SmolLM2's matrices are 0.2 to 1.5 sqrt(k) eps s_0^2, its own error included. */
 #include <lapacke.h>
 #include <limits.h>
 #include <math.h>

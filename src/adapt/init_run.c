@@ -135,10 +135,14 @@ static const struct init_job *take(struct init_run *run, size_t end) {
     return job;
 }
 
-static void tell(struct init_run *run, const struct init_job *job, const struct method_init *init,
-                 double seconds, double now) {
+static void tell_warnings(const struct init_run *run) {
     char line[512];
     while (run->hooks->cache && svd_cache_warning(run->hooks->cache, line)) log_warning("%s", line);
+}
+
+static void tell(struct init_run *run, const struct init_job *job, const struct method_init *init,
+                 double seconds, double now) {
+    tell_warnings(run);
     struct adapter_init_event e = {.index = run->done - 1,
                                    .total = run->n,
                                    .position = job->position,
@@ -256,6 +260,7 @@ enum mil_status init_run(struct adapter *a, const struct checkpoint *base,
     if (st == MIL_OK) {
         prepare(run);
         run_all(run);
+        tell_warnings(run); /* of jobs that failed */
         st = run->status;
         if (st != MIL_OK && err) *err = run->err;
         if (st == MIL_OK && run->done < run->n) st = stopped(run, err);

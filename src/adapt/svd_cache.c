@@ -5,9 +5,10 @@
  * computing and writing go on outside of it, side by side.  Two threads or processes that want the
  * same entry both compute it, and the second rename replaces a file by an equal one.
  *
- * Room is made before an entry is written, by what the directory holds at that moment, so that
- * processes that share it agree without talking to each other; between two of them the limit can be
- * passed by what both are writing.  "Recently" is the modification time, renewed at every hit:
+ * Room is made before an entry is written, by what the directory holds, so that processes that share
+ * it agree without talking to each other.  It is looked through at the first entry, when the limit
+ * is near, and after every SURVEY_EVERY entries: on a network disk with thousands of files each look
+ * takes a second.  So between processes the limit can be passed by that many entries each.  "Recently" is the modification time, renewed at every hit:
  * access times are often not kept. */
 #include "adapt/svd_cache.h"
 
@@ -26,7 +27,7 @@
 #include "io/file.h"
 
 /* A temporary file that nobody has written to for an hour is what a kill left. */
-enum { STALE_SECONDS = 3600 };
+enum { STALE_SECONDS = 3600, SURVEY_EVERY = 16 };
 
 struct svd_cache {
     char dir[PATH_CAP];
@@ -34,8 +35,10 @@ struct svd_cache {
     pthread_mutex_t lock;
     char (*used)[SVD_ENTRY_NAME]; /* read or written by this object: never evicted */
     size_t n_used, cap_used;
-    double computed; /* seconds */
-    bool unwritable; /* one failure ends the writing of this object */
+    double computed;  /* seconds */
+    uint64_t total;   /* bytes in the directory, as far as this object knows */
+    int until_survey; /* entries that may be written by that knowledge */
+    bool unwritable;  /* one failure ends the writing of this object */
     struct svd_cache_stats stats;
     char warning[400];
     size_t warnings; /* since it was last taken */
@@ -150,23 +153,23 @@ static uint64_t survey(const struct svd_cache *c, char **names, size_t n, const 
     return total;
 }
 
-/* Oldest first, until at most `most` bytes are left. */
-static void evict(struct svd_cache *c, struct candidate *list, size_t n, uint64_t total,
-                  uint64_t most) {
+/* Oldest first, until at most `most` bytes are left; how many are. */
+static uint64_t evict(struct svd_cache *c, struct candidate *list, size_t n, uint64_t total,
+                      uint64_t most) {
     if (n) qsort(list, n, sizeof *list, oldest_first);
     for (size_t i = 0; i < n && total > most; i++)
         if (remove_name(c, list[i].name)) {
             total -= list[i].bytes;
             c->stats.evicted++;
         }
+    return total;
 }
 
-/* With the lock held: `need` more bytes fit, or MIL_IO and nothing is evicted. */
-static enum mil_status make_room(struct svd_cache *c, const char *replaced, uint64_t need,
-                                 struct mil_error *err) {
+/* `need` more bytes fit, or MIL_IO and nothing is evicted. */
+static enum mil_status survey_and_evict(struct svd_cache *c, const char *replaced, uint64_t need,
+                                        uint64_t limit, struct mil_error *err) {
     char **names;
     size_t n, n_list = 0;
-    uint64_t limit = c->options.limit_bytes ? c->options.limit_bytes : UINT64_MAX;
     TRY(dir_list(c->dir, &names, &n, err));
     struct candidate *list = mem_alloc(MEM_OTHER, n, sizeof *list);
     enum mil_status st = list ? MIL_OK : error_nomem(err, n * sizeof *list);
@@ -177,10 +180,24 @@ static enum mil_status make_room(struct svd_cache *c, const char *replaced, uint
                        "%.200s: an entry of %llu bytes does not fit beside those of this run, the "
                        "limit is %llu bytes; raise it",
                        c->dir, (unsigned long long)need, (unsigned long long)limit);
-    if (st == MIL_OK) evict(c, list, n_list, total, limit - need);
+    if (st == MIL_OK) c->total = evict(c, list, n_list, total, limit - need);
     mem_free(list);
     dir_list_free(names, n);
     return st;
+}
+
+/* With the lock held. */
+static enum mil_status make_room(struct svd_cache *c, const char *replaced, uint64_t need,
+                                 struct mil_error *err) {
+    uint64_t limit = c->options.limit_bytes ? c->options.limit_bytes : UINT64_MAX;
+    if (c->until_survey > 0 && c->total <= limit && need <= limit - c->total) {
+        c->until_survey--;
+    } else {
+        TRY(survey_and_evict(c, replaced, need, limit, err));
+        c->until_survey = SURVEY_EVERY - 1;
+    }
+    c->total += need;
+    return MIL_OK;
 }
 
 /* ---- keeping ---- */

@@ -66,6 +66,13 @@ static void assert_near(const float *have, const double *want, int64_t n) {
     for (int64_t i = 0; i < n; i++) assert_true(fabs(have[i] - want[i]) <= 1e-6);
 }
 
+/* One of the chain's. */
+static bool is_method(const char *name) {
+    for (const char *const *known = svd_methods(); *known; known++)
+        if (strcmp(name, *known) == 0) return true;
+    return false;
+}
+
 /* r = 6, alpha = 12: s = 2 divides the singular values. */
 static void test_factors(void **state) {
     (void)state;
@@ -91,7 +98,7 @@ static void test_factors(void **state) {
         const double *sigma = golden_array(&g, names[i], "sigma");
         assert_true(fabs(io.sigma_first - sigma[0]) < 1e-12);
         assert_true(fabs(io.sigma_last - sigma[5]) < 1e-12);
-        assert_true(io.residual < 1e-12 && strcmp(io.served_by, "dgesdd") == 0);
+        assert_true(io.residual < 1e-12 && is_method(io.served_by) && !io.cached);
     }
     struct method_init io = {
         .m = 48, .n = 32, .r = 6, .scale = 2, .seed = 42, .stream = 7, .a0 = a0};

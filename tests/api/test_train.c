@@ -112,7 +112,7 @@ static void heard_init(void *ctx, const struct mil_init_row *row) {
     assert_int_equal(row->index, h->inits++);
     assert_int_equal(row->total, 10);
     assert_true(row->residual < 1e-10);
-    if (row->index == 3) assert_string_equal(row->module, "model.layers.0.mlp.up_proj");
+    if (row->position == 3) assert_string_equal(row->module, "model.layers.0.mlp.up_proj");
 }
 static void heard_start(void *ctx, const struct mil_train_facts *facts) {
     ((struct heard *)ctx)->starts++;

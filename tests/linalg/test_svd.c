@@ -63,7 +63,7 @@ static void test_reconstruction(void **state) {
             struct svd_result r = run(w, m, n, (enum svd_end)end, k);
             double *back = product(&r);
             assert_true(largest(w, back, m * n) <= tolerance * r.sigma_max);
-            assert_string_equal(r.served_by, "dgesdd");
+            assert_non_null(r.served_by);
             mem_free(back);
             svd_release(&r);
         }

@@ -102,16 +102,18 @@ static enum mil_status find_space(struct slice *c, struct mil_error *err) {
     int64_t under = 0, over = 0, reach = c->below - c->low;
     if (c->high - c->below > reach) reach = c->high - c->below;
     int64_t side = reach + guards(c->high - c->low), cap = DIMS_MAX * side;
+    int64_t least_under = side < c->below ? side : c->below;
+    int64_t least_over = side < c->k - c->below ? side : c->k - c->below;
     if (cap > c->k / 2) cap = c->k / 2;
     TRY(lanczos_new(c->k, BLOCK, cap, apply_inverse, &c->f, &c->basis, err));
     TRY(lanczos_start(&c->basis, err));
-    for (int64_t dims = 5 * side; dims <= cap; dims += side) {
+    for (int64_t dims = 11 * side / 2; dims <= cap; dims += side / 2) {
         TRY(lanczos_extend(&c->basis, dims, err));
         TRY(lanczos_ritz(&c->basis, err));
         count_converged(c, &under, &over);
         log_debug("slice: dimension %lld, %lld below and %lld above converged, %lld wanted",
                   (long long)c->basis.dim, (long long)under, (long long)over, (long long)side);
-        if (under < side || over < side) continue;
+        if (under < least_under || over < least_over) continue;
         c->first = c->below - under;
         c->n = under + over;
         return MIL_OK;
@@ -182,7 +184,9 @@ static enum mil_status refine_window(struct slice *c, double scale, struct mil_e
                        .ctx = &solver};
     TRY(refine_pairs(&f, err));
     log_debug("slice: %lld pairs, residual %.1e after %d steps", (long long)p, f.residual, f.steps);
-    return MIL_OK;
+    if (f.residual <= 1e-11) return MIL_OK; /* all count in the proof, not only those handed out */
+    return error_set(err, MIL_NUMERIC, "refining %lld triplets stopped at a residual of %.2g",
+                     (long long)p, f.residual);
 }
 
 /* ---- 5: the proof ---- */

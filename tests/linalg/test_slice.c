@@ -140,6 +140,7 @@ static void test_double_values(void **state) {
     struct svd_result half = serve((struct svd_matrix){a, DT_F32, m, n}, "dgesdd", first / 2, 16);
     struct svd_result r = serve((struct svd_matrix){w, DT_F32, 2 * m, 2 * n}, "slice", first, rank);
     assert_true(r.residual <= tolerance && r.orthogonality <= tolerance && r.cut == 0);
+    assert_true(fabs(r.sigma_max / half.sigma_max - 1) <= 1e-6);
     for (int64_t i = 0; i < rank; i++)
         assert_true(fabs(r.sigma[i] - half.sigma[i / 2]) <= tolerance * r.sigma_max);
     svd_release(&r);

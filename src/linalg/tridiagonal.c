@@ -13,6 +13,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/threads.h"
 #include "linalg/tridiagonal.h"
 
 /* ---- the answer ---- */
@@ -71,7 +72,7 @@ static enum mil_status run(const struct svd_matrix *w, const int64_t *index, dou
         return error_set(err, MIL_NUMERIC,
                          "SVD of a %lld x %lld matrix of norm %.3g: out of range for a Gram matrix",
                          (long long)w->m, (long long)w->n, frobenius);
-    TRY_GOTO(reduction_run(w, &t, err));
+    TRY_GOTO(reduction_run(w, 0, &t, err));
     TRY_GOTO(reduction_refine(&t, index, out->rank, 1e-14, &residual, err));
     hand_out(&t, index, residual, t.work, out);
 fail:
@@ -79,17 +80,20 @@ fail:
     return st;
 }
 
-/* Below 16 the full decomposition is as fast; above half of all triplets it is no slower. */
+/* Below k = 16 the full decomposition is as fast.  Above, its time meets this method's at rank k / 3.5
+ * for square matrices and beyond k / 2 where one side is twice the other (k = 192, 576). */
 static bool suits(const struct svd_matrix *w, const int64_t *index, int64_t rank) {
     (void)index;
-    int64_t k = short_side(w);
-    return k >= 16 && 2 * rank <= k;
+    int64_t k = short_side(w), share = 2 * long_side(w) >= 3 * k ? 2 : 4;
+    return k >= 16 && share * rank <= k;
 }
 
+/* G; a panel of W; blocks of vectors and the result; the bands of a factorisation for each thread
+ * where the reduction stops at a band of 32. */
 static size_t memory(int64_t m, int64_t n, int64_t rank) {
     int64_t k = m < n ? m : n, p = rank + 64 < k ? rank + 64 : k;
-    return (size_t)(k * k + 80 * k + (int64_t)(1 << 21) + 3 * p * (m + n) + rank * (m + n)) *
-           sizeof(double);
+    int64_t bands = k < 3072 ? 80 * k : (100 + 200 * (int64_t)threads_count()) * k;
+    return (size_t)(k * k + bands + (int64_t)(1 << 21) + (3 * p + rank) * (m + n)) * sizeof(double);
 }
 
 const struct svd_method method_tridiagonal = {"tridiagonal", suits, run, memory, 1e-12};

@@ -25,8 +25,9 @@ struct reduction {
     double *x, *y, *sigma;        /* the block: [k, p], [l, p], [p] descending */
 };
 
-/* Allocate and reduce.  On failure, too, reduction_release is due. MIL_NOMEM, MIL_NUMERIC. */
-enum mil_status reduction_run(const struct svd_matrix *w, struct reduction *t,
+/* Allocate and reduce to bandwidth kd (0: what is fastest for k).  On failure, too,
+ * reduction_release is due.  MIL_NOMEM, MIL_NUMERIC. */
+enum mil_status reduction_run(const struct svd_matrix *w, int kd, struct reduction *t,
                               struct mil_error *err);
 void reduction_release(struct reduction *t);
 /* The squares of the entries, and their sums, are ordinary numbers (or all 0). */

@@ -20,7 +20,7 @@
 #include "linalg/tridiagonal.h"
 #include "linalg/tridiagonal_vectors.h"
 
-enum { GUARDS = 32, TWO_STAGE = 2048, BANDWIDTH = 32 };
+enum { GUARDS = 32, TWO_STAGE = 3072, BANDWIDTH = 32 };
 static const double eps = 0x1p-52;
 
 /* In LAPACK since 3.7, not in its C interface. The last argument is Fortran's length of uplo. */
@@ -53,10 +53,10 @@ static lapack_int workspace(lapack_int k, lapack_int kd) {
     return want > k ? (lapack_int)want : k;
 }
 
-static enum mil_status reduction_new(const struct svd_matrix *w, struct reduction *t,
+static enum mil_status reduction_new(const struct svd_matrix *w, int kd, struct reduction *t,
                                      struct mil_error *err) {
     size_t k = (size_t)short_side(w);
-    *t = (struct reduction){.w = w, .k = (int)k, .kd = k < TWO_STAGE ? 1 : BANDWIDTH};
+    *t = (struct reduction){.w = w, .k = (int)k, .kd = kd};
     t->lwork = workspace(t->k, t->kd);
     t->g = mem_alloc(MEM_SCRATCH, k * k, sizeof *t->g);
     t->d = mem_alloc(MEM_SCRATCH, k, sizeof *t->d);
@@ -97,9 +97,10 @@ static enum mil_status reduce(struct reduction *t, struct mil_error *err) {
     return info == 0 ? MIL_OK : failed(t->w, "dsytrd failed", err);
 }
 
-enum mil_status reduction_run(const struct svd_matrix *w, struct reduction *t,
+enum mil_status reduction_run(const struct svd_matrix *w, int kd, struct reduction *t,
                               struct mil_error *err) {
-    TRY(reduction_new(w, t, err));
+    if (kd == 0) kd = short_side(w) < TWO_STAGE ? 1 : BANDWIDTH;
+    TRY(reduction_new(w, kd, t, err));
     TRY(matrix_gram(w, t->g, err));
     TRY(reduce(t, err));
     int k = t->k;

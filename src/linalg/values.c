@@ -95,7 +95,7 @@ static enum mil_status refine_lowest(struct reduction *t, int n, double *sigma,
 static enum mil_status values_gram(const struct svd_matrix *w, double *sigma,
                                    struct mil_error *err) {
     struct reduction t;
-    enum mil_status st = reduction_run(w, &t, err);
+    enum mil_status st = reduction_run(w, 0, &t, err);
     if (st != MIL_OK) goto fail;
     int k = t.k, low = doubtful(&t);
     for (int i = 0; i < k; i++) sigma[i] = sqrt(fmax(t.lambda[k - 1 - i], 0));

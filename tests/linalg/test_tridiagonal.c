@@ -12,8 +12,8 @@
 
 #include <float.h>
 
-#include "linalg/internal.h"
 #include "linalg/spectrum.h"
+#include "linalg/tridiagonal.h"
 
 static const double tolerance = 2e-13;
 static struct mil_error err;
@@ -236,28 +236,28 @@ static void test_same_bits(void **state) {
     mem_free(w);
 }
 
-/* From k = 2048 on by way of a band.  Values linear from 1 to 2048: steps of 5e-4 s_0, and rounding of
- * the matrix (six reflections) and of the result of far less than 1e-13 s_0. */
+/* The reduction by way of a band, which serves k >= 3072 only, forced on a small matrix of known
+ * spectrum: eigenvalues of the Gram matrix to eta, refined values to 1e-13 s_0. */
 static void test_two_stages(void **state) {
     (void)state;
-    enum { K = 2048, R = 12 };
-    double *d = mem_alloc(MEM_OTHER, K, sizeof *d), *s = mem_alloc(MEM_OTHER, K, sizeof *s);
-    for (int t = 0; t < K; t++) d[t] = K - t;
-    double *w = spectrum_matrix(K, K + 20, d, 7);
-    struct svd_matrix view = {w, DT_F64, K, K + 20};
-    int64_t index[R];
-    struct svd_request q = {.end = SVD_RANDOM, .rank = R, .only = "tridiagonal"};
-    struct svd_result r;
-    assert_ok(svd_indices(&q, K, K + 20, index, &err));
-    assert_ok(svd_compute(&view, &q, &r, &err));
-    assert_true(r.residual <= tolerance && r.orthogonality <= tolerance && r.cut == 0);
-    for (int t = 0; t < R; t++) assert_true(fabs(r.sigma[t] - d[index[t]]) <= tolerance * K);
-    svd_release(&r);
-    assert_ok(svd_values(&view, s, &err));
-    for (int t = 0; t < K; t++) assert_true(fabs(s[t] - d[t]) <= 1e-10 * K);
-    mem_free(w);
-    mem_free(s);
-    mem_free(d);
+    enum { K = 150, R = 12 };
+    static const int64_t index[R] = {0, 1, 2, 30, 31, 70, 100, 101, 146, 147, 148, 149};
+    double d[K];
+    for (int kd = 4; kd <= 32; kd *= 2)
+        for (int wide = 0; wide < 2; wide++) {
+            for (int t = 0; t < K; t++) d[t] = 1 - t / (K + 1.);
+            double *w = spectrum_matrix(wide ? K : K + 20, wide ? K + 20 : K, d, 7), residual;
+            struct svd_matrix view = {w, DT_F64, wide ? K : K + 20, wide ? K + 20 : K};
+            struct reduction t;
+            assert_ok(reduction_run(&view, kd, &t, &err));
+            for (int j = 0; j < K; j++)
+                assert_true(fabs(t.lambda[j] - d[K - 1 - j] * d[K - 1 - j]) <= t.eta);
+            assert_ok(reduction_refine(&t, index, R, 1e-15, &residual, &err));
+            assert_true(t.p == R && residual <= 1e-14);
+            for (int i = 0; i < R; i++) assert_true(fabs(t.sigma[i] - d[index[i]]) <= 1e-13);
+            reduction_release(&t);
+            mem_free(w);
+        }
 }
 
 static void test_no_memory(void **state) {

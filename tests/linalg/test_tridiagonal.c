@@ -161,7 +161,9 @@ static void test_clusters(void **state) {
                 snprintf(what, sizeof what, "clusters %d, square %d, end %d", kind, square, end);
                 bool served =
                     agrees(&(struct svd_matrix){w, DT_F64, m, K}, (enum svd_end)end, 17, what);
-                if (!served) fail_msg("%s: declined: %s", what, err.message);
+                /* kind 2 has more zeros than guards: inside them no index is proven */
+                bool unproven = kind == 2 && end >= SVD_MIDDLE;
+                if (!served && !unproven) fail_msg("%s: declined: %s", what, err.message);
             }
             mem_free(w);
         }

@@ -154,6 +154,19 @@ static inline int64_t kern_product_tiles(int64_t m, int64_t n) {
     return kern_product_row_tiles(m) * ((n + KERN_PRODUCT_COLS - 1) / KERN_PRODUCT_COLS);
 }
 
+/* Substitution in a triangular system L L^T x = b with many right-hand sides, one panel of 16 rows I
+ * at a time; range: strips of 16 of the `width` right-hand sides.  x: real [rows][width].  panel:
+ * real, tiles J = 0 .. index of [16 columns][16 rows], tile J < index holding -L_IJ and the last one the
+ * inverse D of the diagonal block L_II.
+ *   triangle_fwd (panels ascending):   x_I <- D (x_I + sum over J of tile_J x_J)
+ *   triangle_bwd (panels descending):  x_I <- D^T x_I;  x_J += tile_J^T x_I for every J < I */
+struct kern_triangle {
+    const void *panel;
+    void *x;
+    int64_t index, width;
+};
+enum { KERN_TRIANGLE_ROWS = 16, KERN_TRIANGLE_TILE = 256, KERN_TRIANGLE_LANES = 16 };
+
 /* X(member, argument struct) */
 #define KERN_OP_MAP(X)                                                                             \
     X(map, kern_map)                                                                               \
@@ -172,7 +185,9 @@ static inline int64_t kern_product_tiles(int64_t m, int64_t n) {
     X(bias_grad, kern_bias_grad)                                                                   \
     X(cross_entropy, kern_cross_entropy)                                                           \
     X(adamw, kern_adamw)                                                                           \
-    X(sum_squares, kern_sum_squares)
+    X(sum_squares, kern_sum_squares)                                                               \
+    X(triangle_fwd, kern_triangle)                                                                 \
+    X(triangle_bwd, kern_triangle)
 
 struct kern {
     enum dtype act, real;

@@ -4,11 +4,15 @@
  *     A = side (C - theta I) + tau V V^T
  * With V near the space of the p wanted eigenvalues and theta just inside the remaining ones, A is
  * positive definite, and on the complement of V it is side (C - theta I).  A correction solves
- *     side (C - lambda_i I) x = A x + delta_i x = r_i,   delta_i = side (theta - lambda_i),
- * there: Chebyshev's iteration on I + delta_i A^-1, whose spectrum lies in [1 + delta_i / far, 1 +
- * delta_i / near] (or turned round where delta_i < 0).  Each step costs two triangular solves in
- * f32; the right-hand sides are scaled to norm 1, and what f32 leaves is corrected by the next
- * Newton step, which measures in f64. */
+ *     side (C - lambda_i I) x = r_i                       on that complement
+ * by Chebyshev's iteration on  (I + delta_i B) x = b_i  with one of two operators B:
+ *     A^-1            delta_i = side (theta - lambda_i)   b_i = B r_i            good near theta
+ *     (C + mu I)^-1   delta_i = -(lambda_i + mu)          b_i = B r_i            good far below
+ *     C               delta_i = -1 / lambda_i             b_i = r_i / lambda_i   good far above
+ * (the second for the bottom, the third for the top), whichever gives column i the narrower
+ * spectrum.  Each step costs two triangular solves or a product in f32; the right-hand sides are
+ * scaled to norm 1, and what f32 leaves is corrected by the next Newton step, which measures in
+ * f64. */
 #include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
@@ -35,11 +39,16 @@ enum mil_status deflated_factor(struct deflated *d, struct mil_error *err) {
 
 /* ---- solving ---- */
 
+/* p columns of one operator B; off V the spectrum of B lies between far and near. */
 struct inner {
     const struct deflated *d;
+    const struct triangle *inverse; /* B = (L L^T)^-1 */
+    const float *product;           /* or, inverse == NULL, B itself */
+    double near, far;
     int64_t p;
-    float *rhs, *x, *step, *z; /* [k, p] */
-    float *h;                  /* [d->p, p] */
+    const double *delta;               /* [p] */
+    float *rhs, *x, *step, *z, *spare; /* [k, p] and more; rhs: r_i on entry */
+    float *h;                          /* [d->p, p] */
 };
 
 /* x -= V (V^T x). */
@@ -51,105 +60,228 @@ static void project(const struct inner *in, float *x) {
                 1.0f, x, k);
 }
 
-/* x <- A^-1 x, off V. */
-static void solve(const struct inner *in, float *x) {
+/* z <- B z, off V. */
+static void apply(const struct inner *in, float *z) {
     int k = (int)in->d->k, p = (int)in->p;
-    cblas_strsm(CblasColMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, k, p, 1.0f,
-                in->d->factor, k, x, k);
-    cblas_strsm(CblasColMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, k, p, 1.0f,
-                in->d->factor, k, x, k);
-    project(in, x);
+    if (!in->inverse) {
+        memcpy(in->spare, z, (size_t)k * (size_t)p * sizeof *z);
+        cblas_ssymm(CblasColMajor, CblasLeft, CblasLower, k, p, 1.0f, in->product, k, in->spare, k,
+                    0.0f, z, k);
+    } else {
+        triangle_solve(in->inverse, z, in->p, in->spare);
+    }
+    project(in, z);
 }
 
-/* Chebyshev's iteration for x + delta_i A^-1 x = rhs on the interval [low, high] of column i. */
-static void chebyshev(const struct inner *in, const double *lambda) {
-    const struct deflated *d = in->d;
-    int64_t k = d->k;
-    size_t bytes = (size_t)(k * in->p) * sizeof(float);
-    memset(in->x, 0, bytes);
-    memset(in->step, 0, bytes);
-    memcpy(in->z, in->rhs, bytes); /* z: the residual */
-    for (int n = 0; n < d->inner_steps; n++) {
-        for (int64_t t = 0; t < in->p; t++) {
-            double delta = d->side * (d->theta - d->c * lambda[t]);
-            double a = 1 + delta / d->near, b = 1 + delta / d->far;
-            double low = fmax(fmin(a, b), 0.05), high = fmax(fmax(a, b), low);
-            double centre = (high + low) / 2, half = (high - low) / 2, alpha = 1 / centre, beta = 0;
-            for (int i = 1; i <= n; i++) { /* the recurrence up to this step */
-                beta = i == 1 ? half * half * alpha * alpha / 2 : half * half * alpha * alpha / 4;
-                alpha = 1 / (centre - beta / alpha);
-            }
-            float *x = in->x + t * k, *step = in->step + t * k;
-            const float *z = in->z + t * k;
-            for (int64_t i = 0; i < k; i++) {
-                step[i] = z[i] + (float)beta * step[i];
-                x[i] += (float)alpha * step[i];
-            }
-        }
-        if (n + 1 == d->inner_steps) break;
-        memcpy(in->z, in->x, bytes);
-        solve(in, in->z);
-        for (int64_t t = 0; t < in->p; t++) {
-            float delta = (float)(d->side * (d->theta - d->c * lambda[t]));
-            float *z = in->z + t * k;
-            const float *x = in->x + t * k, *rhs = in->rhs + t * k;
-            for (int64_t i = 0; i < k; i++) z[i] = rhs[i] - x[i] - delta * z[i];
+/* Coefficients of step n of Chebyshev's iteration on [low, high]: x += alpha s, s = z + beta s. */
+static void coefficients(double low, double high, int n, double *alpha, double *beta) {
+    double centre = (high + low) / 2, half = (high - low) / 2;
+    *alpha = 1 / centre;
+    *beta = 0;
+    for (int i = 1; i <= n; i++) {
+        *beta = half * half * *alpha * *alpha / (i == 1 ? 2 : 4);
+        *alpha = 1 / (centre - *beta / *alpha);
+    }
+}
+
+static void advance(const struct inner *in, int n) {
+    int64_t k = in->d->k;
+    for (int64_t t = 0; t < in->p; t++) {
+        double a = 1 + in->delta[t] * in->near, b = 1 + in->delta[t] * in->far, alpha, beta;
+        double low = fmax(fmin(a, b), 0.02), high = fmax(fmax(a, b), low);
+        coefficients(low, high, n, &alpha, &beta);
+        float *x = in->x + t * k, *step = in->step + t * k;
+        const float *z = in->z + t * k;
+        for (int64_t i = 0; i < k; i++) {
+            step[i] = z[i] + (float)beta * step[i];
+            x[i] += (float)alpha * step[i];
         }
     }
 }
 
-/* t += X_g ((X_g^T r) / (lambda_g - lambda)): the known pairs beside the refined ones. */
-static enum mil_status add_guards(const struct deflated *d, const double *lambda, const double *r,
-                                  double *t, int64_t p, struct mil_error *err) {
-    int k = (int)d->k, g = (int)d->guards;
-    if (g == 0) return MIL_OK;
-    double *h = mem_alloc(MEM_SCRATCH, (size_t)(g * p), sizeof *h);
-    if (!h) return error_nomem(err, (uint64_t)(g * p) * sizeof *h);
-    cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, g, (int)p, k, 1.0, d->guard_x, k, r, k,
-                0.0, h, g);
+/* z = rhs - (I + delta B) x. */
+static void measure(const struct inner *in) {
+    int64_t k = in->d->k;
+    memcpy(in->z, in->x, (size_t)(k * in->p) * sizeof *in->z);
+    apply(in, in->z);
+    for (int64_t t = 0; t < in->p; t++) {
+        float delta = (float)in->delta[t], *z = in->z + t * k;
+        const float *x = in->x + t * k, *rhs = in->rhs + t * k;
+        for (int64_t i = 0; i < k; i++) z[i] = rhs[i] - x[i] - delta * z[i];
+    }
+}
+
+/* rhs becomes b_i. */
+static void right_hand_sides(const struct inner *in) {
+    int64_t k = in->d->k;
+    project(in, in->rhs);
+    if (in->inverse) {
+        apply(in, in->rhs);
+        return;
+    }
+    for (int64_t t = 0; t < in->p; t++)
+        for (int64_t i = t * k; i < (t + 1) * k; i++) in->rhs[i] *= -(float)in->delta[t];
+}
+
+static void chebyshev(const struct inner *in) {
+    size_t bytes = (size_t)(in->d->k * in->p) * sizeof(float);
+    right_hand_sides(in);
+    memset(in->x, 0, bytes);
+    memset(in->step, 0, bytes);
+    memcpy(in->z, in->rhs, bytes);
+    for (int n = 0; n < in->d->inner_steps; n++) {
+        if (n > 0) measure(in);
+        advance(in, n);
+    }
+}
+
+/* The ends of B's spectrum off V, and delta for lambda (in units of C). */
+struct reach {
+    double near, far;
+};
+
+static struct reach reach_of(const struct deflated *d, bool other) {
+    if (!other && d->side > 0)
+        return (struct reach){1 / (d->outer - d->theta), 1 / (d->top - d->theta)};
+    if (!other) return (struct reach){1 / (d->theta - d->outer), 1 / d->theta};
+    if (d->side > 0) return (struct reach){1 / (d->outer + d->mu), 1 / (d->top + d->mu)};
+    return (struct reach){d->outer, 0};
+}
+
+static double delta_of(const struct deflated *d, bool other, double lambda) {
+    if (!other) return d->side * (d->theta - lambda);
+    return d->side > 0 ? -(lambda + d->mu) : -1 / lambda;
+}
+
+/* Condition of I + delta B. */
+static double condition(const struct deflated *d, bool other, double lambda) {
+    struct reach reach = reach_of(d, other);
+    double delta = delta_of(d, other, lambda);
+    double a = 1 + delta * reach.near, b = 1 + delta * reach.far;
+    return fmin(a, b) > 0 ? fmax(a, b) / fmin(a, b) : INFINITY;
+}
+
+/* Solve for columns [first, end) with A or with the other operator. */
+static void solve_columns(const struct inner *all, const double *lambda, double *delta,
+                          int64_t first, int64_t end, bool other) {
+    const struct deflated *d = all->d;
+    struct inner in = *all;
+    struct reach reach = reach_of(d, other);
+    size_t skip = (size_t)(first * d->k);
+    in.p = end - first;
+    in.rhs += skip;
+    in.x += skip;
+    in.step += skip;
+    in.z += skip;
+    in.delta = delta + first;
+    in.inverse = !other ? &d->packed : d->below;
+    in.product = d->gram;
+    in.near = reach.near;
+    in.far = reach.far;
+    for (int64_t t = first; t < end; t++) delta[t] = delta_of(d, other, d->c * lambda[t]);
+    if (in.p > 0) chebyshev(&in);
+}
+
+/* The columns descend in lambda: those that the other operator serves better stand last at the
+ * bottom, first at the top.  Where they begin or end. */
+static int64_t border(const struct deflated *d, const double *lambda, int64_t p) {
+    int64_t i = 0;
+    while (i < p) {
+        bool other = condition(d, true, d->c * lambda[i]) < condition(d, false, d->c * lambda[i]);
+        if (other == (d->side > 0)) break;
+        i++;
+    }
+    return i;
+}
+
+/* ---- the guards ----
+ *
+ * On [X_g, the rest] G - lambda is [[Lambda_g - lambda, E^T], [E, H - lambda]], E = X_g's residuals:
+ * one symmetric Gauss-Seidel sweep over the two parts.  Without E the guards' own errors would come
+ * back in every other Newton step. */
+
+/* h [guards, p] = (Lambda_g - lambda_j)^-1 h. */
+static void divide_by_gaps(const struct deflated *d, const double *lambda, double *h, int64_t p) {
     for (int64_t j = 0; j < p; j++)
-        for (int i = 0; i < g; i++) {
-            double gap = d->guard_lambda[i] / d->c - lambda[j];
+        for (int64_t i = 0; i < d->guards; i++) {
+            double gap = d->guard_sigma[i] * d->guard_sigma[i] - lambda[j];
             double least = 1e-14 * (fabs(lambda[j]) + 1 / d->c);
-            h[i + j * g] = fabs(gap) > least ? h[i + j * g] / gap : 0;
+            h[i + j * d->guards] = fabs(gap) > least ? h[i + j * d->guards] / gap : 0;
         }
-    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, k, (int)p, g, 1.0, d->guard_x, k, h, g,
-                1.0, t, k);
-    mem_free(h);
-    return MIL_OK;
+}
+
+/* out = alpha op(a) b + beta out over k, guards and p; a [k, guards]. */
+static void guard_product(const struct deflated *d, bool onto, double alpha, const double *a,
+                          const double *b, double beta, double *out, int64_t p) {
+    int k = (int)d->k, g = (int)d->guards;
+    cblas_dgemm(CblasColMajor, onto ? CblasTrans : CblasNoTrans, CblasNoTrans, onto ? g : k, (int)p,
+                onto ? k : g, alpha, a, k, b, onto ? k : g, beta, out, onto ? g : k);
+}
+
+/* h times s_g by rows: E = (G - s_g^2) x_g = s_g (H^T y_g - s_g x_g). */
+static void scale_rows(const struct deflated *d, double *h, int64_t p) {
+    for (int64_t j = 0; j < p; j++)
+        for (int64_t i = 0; i < d->guards; i++) h[i + j * d->guards] *= d->guard_sigma[i];
+}
+
+/* ---- one correction ---- */
+
+/* t = side c (what the columns' solver makes of side r / ||r||), guards aside. */
+static void solve_rest(struct inner *in, const double *lambda, const double *r, double *norm,
+                       double *delta, double *t) {
+    const struct deflated *d = in->d;
+    for (int64_t j = 0; j < in->p; j++) {
+        norm[j] = cblas_dnrm2((int)d->k, r + j * d->k, 1);
+        double by = norm[j] > 0 ? d->side / norm[j] : 0;
+        for (int64_t i = 0; i < d->k; i++) in->rhs[i + j * d->k] = (float)(by * r[i + j * d->k]);
+    }
+    int64_t at = border(d, lambda, in->p);
+    solve_columns(in, lambda, delta, 0, at, d->side < 0);
+    solve_columns(in, lambda, delta, at, in->p, d->side > 0);
+    for (int64_t j = 0; j < in->p; j++)
+        for (int64_t i = 0; i < d->k; i++)
+            t[i + j * d->k] = norm[j] * d->c * (double)in->x[i + j * d->k];
 }
 
 enum mil_status deflated_solve(void *ctx, const double *lambda, const double *r, double *t,
                                int64_t p, struct mil_error *err) {
     const struct deflated *d = ctx;
-    size_t n = (size_t)(d->k * p);
+    size_t n = (size_t)(d->k * p), g = (size_t)(d->guards * p);
+    size_t spare =
+        triangle_spare(&d->packed, p); /* >= n, and holds for parts of the columns, too */
     struct inner in = {.d = d, .p = p};
-    float *block = mem_alloc(MEM_SCRATCH, 4 * n + (size_t)(d->p * p), sizeof *block);
-    double *norm = mem_alloc(MEM_SCRATCH, (size_t)p, sizeof *norm);
+    float *block = mem_alloc(MEM_SCRATCH, 4 * n + spare + (size_t)(d->p * p), sizeof *block);
+    double *wide = mem_alloc(MEM_SCRATCH, n + 2 * (size_t)p + 2 * g, sizeof *wide);
     enum mil_status st = MIL_OK;
-    if (!block || !norm) {
-        st = error_nomem(err, 4 * n * sizeof *block);
+    if (!block || !wide) {
+        st = error_nomem(err, (4 * n + spare) * sizeof *block);
         goto fail;
     }
     in.rhs = block;
     in.x = block + n;
     in.step = block + 2 * n;
     in.z = block + 3 * n;
-    in.h = block + 4 * n;
-    for (int64_t j = 0; j < p; j++) {
-        norm[j] = cblas_dnrm2((int)d->k, r + j * d->k, 1);
-        double by = norm[j] > 0 ? d->side / norm[j] : 0;
-        for (int64_t i = 0; i < d->k; i++) in.rhs[i + j * d->k] = (float)(by * r[i + j * d->k]);
+    in.spare = block + 4 * n;
+    in.h = block + 4 * n + spare;
+    double *rest = wide, *norm = wide + n, *alpha = norm + 2 * p, *h = alpha + g;
+    memcpy(rest, r, n * sizeof *rest);
+    if (g > 0) { /* alpha = (Lambda_g - lambda)^-1 X_g^T r;  r - E alpha */
+        guard_product(d, true, 1.0, d->guard_x, r, 0.0, alpha, p);
+        divide_by_gaps(d, lambda, alpha, p);
+        memcpy(h, alpha, g * sizeof *h);
+        scale_rows(d, h, p);
+        guard_product(d, false, -1.0, d->guard_residual, h, 1.0, rest, p);
     }
-    project(&in, in.rhs);
-    solve(&in, in.rhs);
-    chebyshev(&in, lambda);
-    for (int64_t j = 0; j < p; j++)
-        for (int64_t i = 0; i < d->k; i++)
-            t[i + j * d->k] = norm[j] * d->c * (double)in.x[i + j * d->k];
-    st = add_guards(d, lambda, r, t, p, err);
+    solve_rest(&in, lambda, rest, norm, norm + p, t);
+    if (g > 0) { /* alpha -= (Lambda_g - lambda)^-1 E^T t */
+        guard_product(d, true, -1.0, d->guard_residual, t, 0.0, h, p);
+        scale_rows(d, h, p);
+        divide_by_gaps(d, lambda, h, p);
+        for (size_t i = 0; i < g; i++) alpha[i] += h[i];
+        guard_product(d, false, 1.0, d->guard_x, alpha, 1.0, t, p);
+    }
 fail:
-    mem_free(norm);
+    mem_free(wide);
     mem_free(block);
     return st;
 }

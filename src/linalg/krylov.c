@@ -9,13 +9,13 @@
  * 4. The deflated factor (deflated.c) at theta between the wanted values and the rest.
  * 5. Newton's method in f64 on the r wanted triplets (refine.c), the factor as its solver: each step
  *    gains two to three digits.
- * 6. Proof.  In the basis [V, V'] of the space's p = r + guards vectors and the rest, G is
- *    [[Lambda, E^T], [E, H]], and the factor shows H >= theta - eta (deflated_error), in units of
- *    c G and turned by side.  For lambda_r < x < lambda_{r+1} (Ritz values), the matrix
- *    Lambda - x - E^T (H - x)^-1 E has as many negative eigenvalues as G - x, and on the guards it is
- *    positive definite if
- *        sum over guards j of ||e_j||^2 / (lambda_j - x)  <  theta - eta - x:
- *    then exactly r eigenvalues of G lie beyond x, and they are the ones found.
+ * 6. Proof.  In the basis [V, V'] of the space's p = r + guards vectors and the rest, c G is
+ *    [[Lambda, E^T], [E, H]] (turned by side).  The factor L of step 4 has H - theta = L L^T - D on V',
+ *    ||D|| <= eta (deflated_error), so H - x >= L L^T there for every x <= theta - eta.  c G - x has as
+ *    many negative eigenvalues as Lambda - x - E^T (H - x)^-1 E; that has at least the r of the wanted
+ *    Ritz values below x, and no more if it is positive definite on the guards, for which
+ *        sum over guards j of  e_j^T (L L^T)^-1 e_j / (lambda_j - x)  <  1
+ *    suffices.  Then exactly r eigenvalues lie beyond x, and they are the ones found.
  * What f32 cannot resolve (a gap below its error, an indefinite factor) is MIL_NUMERIC, and the
  * chain goes on. */
 #include <cblas.h>
@@ -33,12 +33,15 @@ struct run {
     const struct svd_matrix *w;
     int64_t k, l, r, p; /* p = r + guards */
     int side;
-    double c, sigma_max;   /* sigma_max: an estimate, good to 1e-6 */
-    float *gram, *inverse; /* [k, k]; inverse: factor of C + mu I, then free */
+    double c, sigma_max; /* sigma_max: an estimate, good to 1e-6 */
+    double mu;
+    float *gram;           /* [k, k]: C, then the deflated factor */
+    float *other;          /* [k, k]: a copy, where C is needed beside a factor */
+    struct triangle below; /* bottom: the factor of C + mu I */
+    float *spare;
     float *v;              /* [k, p] */
     double *x, *y, *sigma; /* pairs [k, p], [l, p], [p]: wanted first */
     double *residual;      /* [k, p]: H^T y - s x */
-    double *guard_lambda;
     struct deflated deflated;
 };
 
@@ -46,11 +49,17 @@ static int64_t guards(int64_t r) {
     return r / 2 > 24 ? r / 2 : 24;
 }
 
-static bool suits(const struct svd_matrix *w, const int64_t *index, int64_t rank) {
+/* The request is one end, and a space for it fits. */
+static bool applies(const struct svd_matrix *w, const int64_t *index, int64_t rank) {
     int64_t k = short_side(w);
     bool together = index[rank - 1] - index[0] == rank - 1;
-    return k >= SMALLEST && together && (index[0] == 0 || index[rank - 1] == k - 1) &&
+    return together && (index[0] == 0 || index[rank - 1] == k - 1) &&
            8 * (rank + guards(rank)) <= k;
+}
+
+/* Below SMALLEST the tridiagonal form costs less. */
+static bool suits(const struct svd_matrix *w, const int64_t *index, int64_t rank) {
+    return short_side(w) >= SMALLEST && applies(w, index, rank);
 }
 
 static size_t memory(int64_t m, int64_t n, int64_t rank) {
@@ -64,12 +73,8 @@ static size_t memory(int64_t m, int64_t n, int64_t rank) {
 
 static void apply_inverse(void *ctx, const float *x, float *z, int64_t b) {
     const struct run *a = ctx;
-    int k = (int)a->k;
     memcpy(z, x, (size_t)(a->k * b) * sizeof *z);
-    cblas_strsm(CblasColMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, k, (int)b, 1.0f,
-                a->inverse, k, z, k);
-    cblas_strsm(CblasColMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, k, (int)b, 1.0f,
-                a->inverse, k, z, k);
+    triangle_solve(&a->below, z, b, a->spare);
 }
 
 static void apply_gram(void *ctx, const float *x, float *z, int64_t b) {
@@ -79,20 +84,26 @@ static void apply_gram(void *ctx, const float *x, float *z, int64_t b) {
                 k);
 }
 
-/* The factor of C + mu I with the smallest mu that f32 bears. */
-static enum mil_status factor_inverse(struct run *a, struct mil_error *err) {
+/* The factor of C + mu I with the smallest mu that f32 bears; `other` is done with then. */
+static enum mil_status factor_below(struct run *a, struct mil_error *err) {
     int k = (int)a->k, info = 1;
-    double mu = 2e-6;
-    for (int tries = 0; tries < 4 && info != 0; tries++, mu *= 8) {
-        memcpy(a->inverse, a->gram, (size_t)k * (size_t)k * sizeof *a->gram);
-        for (int64_t j = 0; j < a->k; j++) a->inverse[j + j * a->k] += (float)mu;
-        info = LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', k, a->inverse, k);
+    a->mu = 2e-6 / 8;
+    for (int tries = 0; tries < 4 && info != 0; tries++) {
+        a->mu *= 8;
+        memcpy(a->other, a->gram, (size_t)k * (size_t)k * sizeof *a->gram);
+        for (int64_t j = 0; j < a->k; j++) a->other[j + j * a->k] += (float)a->mu;
+        info = LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', k, a->other, k);
     }
-    return info == 0 ? MIL_OK : error_set(err, MIL_NUMERIC, "the Gram matrix is indefinite in f32");
+    if (info != 0) return error_set(err, MIL_NUMERIC, "the Gram matrix is indefinite in f32");
+    TRY(triangle_init(&a->below, a->other, a->k, err));
+    mem_free(a->other);
+    a->other = NULL;
+    a->spare = mem_alloc(MEM_SCRATCH, triangle_spare(&a->below, WIDTH), sizeof *a->spare);
+    return a->spare ? MIL_OK : error_nomem(err, triangle_spare(&a->below, WIDTH));
 }
 
 static enum mil_status approximate(struct run *a, struct mil_error *err) {
-    if (a->side > 0) TRY(factor_inverse(a, err));
+    if (a->side > 0) TRY(factor_below(a, err));
     int64_t most = 6 * a->p / WIDTH * WIDTH;
     struct krylov_space s = {.k = a->k,
                              .b = WIDTH,
@@ -104,7 +115,12 @@ static enum mil_status approximate(struct run *a, struct mil_error *err) {
                              .op = a->side > 0 ? apply_inverse : apply_gram,
                              .ctx = a,
                              .v = a->v};
-    return krylov_ritz(&s, err);
+    TRY(krylov_ritz(&s, err));
+    a->p = s.found; /* they stand first in v */
+    return a->p >= a->r + 8
+               ? MIL_OK
+               : error_set(err, MIL_NUMERIC, "the Krylov space holds %lld of %lld wanted values",
+                           (long long)a->p, (long long)a->r);
 }
 
 /* ---- step 3: the pairs that the space holds, exactly ---- */
@@ -156,7 +172,6 @@ static enum mil_status deflate(struct run *a, struct mil_error *err) {
     double edge = lambda(a, at.edge), outer = lambda(a, at.outer);
     double first = a->side > 0 ? lambda(a, a->p - 1) : lambda(a, 0);
     double theta = edge + 0.25 * (outer - edge), near = a->side * (outer - theta);
-    double top = a->c * a->sigma_max * a->sigma_max;
     if (!(near > 0)) return error_set(err, MIL_NUMERIC, "no gap behind the wanted values");
     a->deflated = (struct deflated){
         .w = a->w,
@@ -166,16 +181,20 @@ static enum mil_status deflate(struct run *a, struct mil_error *err) {
         .c = a->c,
         .theta = theta,
         .tau = 2 * (near + fabs(theta - first)),
-        .near = near,
-        .far = a->side > 0 ? top : theta,
+        .outer = outer,
+        .top = a->c * a->sigma_max * a->sigma_max,
         .v = a->v,
         .factor = a->gram,
+        .below = a->side > 0 ? &a->below : NULL,
+        .gram = a->other,
+        .mu = a->mu,
         .guards = a->p - a->r,
         .guard_x = a->x + at.guards * a->k,
-        .guard_lambda = a->guard_lambda,
+        .guard_sigma = a->sigma + at.guards,
+        .guard_residual = a->residual + at.guards * a->k,
         .inner_steps = INNER_STEPS,
     };
-    for (int64_t i = 0; i < a->p - a->r; i++) a->guard_lambda[i] = lambda(a, at.guards + i);
+    if (a->side < 0) memcpy(a->other, a->gram, (size_t)(a->k * a->k) * sizeof *a->gram);
     return deflated_factor(&a->deflated, err);
 }
 
@@ -198,37 +217,71 @@ static enum mil_status polish(struct run *a, struct mil_error *err) {
     return refine_pairs(&f, err);
 }
 
-/* What is known of the guards before the wanted pairs move: see step 6 above.  *bound: x, where
- * exactly r eigenvalues lie beyond it; guards up to `tied` (a count) are not told from them. */
+/* Exactly r eigenvalues lie beyond x = bound but for `tied` guards that are not told from them. */
 struct count {
     double bound;
     int64_t tied;
 };
 
-static bool separated(const struct run *a, struct places at, double h, int64_t tied,
-                      double *bound) {
-    int64_t g = a->p - a->r;
-    if (tied >= g) return false;
-    double inner = lambda(a, at.edge + at.out * tied),
-           next = lambda(a, at.edge + at.out * (tied + 1));
-    double x = 0.5 * (inner + next), sum = 0, room = a->side * (h - x);
-    for (int64_t j = tied + 1; j <= g; j++) {
-        double e = coupling(a, at.edge + at.out * j);
-        sum += e * e / (a->side * (lambda(a, at.edge + at.out * j) - x));
+/* m_j = e_j^T (L L^T)^-1 e_j of the guards, from the inside out, with room for rounding in f32. */
+static enum mil_status measure_guards(const struct run *a, double *m, struct mil_error *err) {
+    struct places at = places_of(a);
+    int64_t g = a->p - a->r, k = a->k;
+    const struct triangle *t = &a->deflated.packed;
+    float *z = mem_alloc(MEM_SCRATCH, (size_t)(k * g) + triangle_spare(t, g), sizeof *z);
+    if (!z) return error_nomem(err, (uint64_t)(k * g) * sizeof *z);
+    for (int64_t j = 0; j < g; j++) {
+        const double *e = a->residual + (at.edge + at.out * (j + 1)) * k;
+        double norm = cblas_dnrm2((int)k, e, 1), by = norm > 0 ? 1 / norm : 0;
+        for (int64_t i = 0; i < k; i++) z[i + j * k] = (float)(by * e[i]);
     }
-    *bound = x;
-    return room > 0 && next != inner && sum < room;
+    triangle_solve(t, z, g, z + k * g);
+    for (int64_t j = 0; j < g; j++) {
+        int64_t place = at.edge + at.out * (j + 1);
+        const double *e = a->residual + place * k;
+        double norm = cblas_dnrm2((int)k, e, 1), dot = 0;
+        for (int64_t i = 0; i < k; i++) dot += e[i] * (double)z[i + j * k];
+        m[j] = 2 * a->c * lambda(a, place) * norm * fmax(dot, 0);
+    }
+    mem_free(z);
+    return MIL_OK;
 }
 
-static enum mil_status prove(const struct run *a, struct count *out, struct mil_error *err) {
+/* The sum of step 6 for a bound between guards `tied` and `tied` + 1. */
+static bool separated(const struct run *a, double h, const double *m, int64_t tied, double *bound) {
     struct places at = places_of(a);
-    double eta;
-    TRY(deflated_error(&a->deflated, &eta, err));
+    double inner = lambda(a, at.edge + at.out * tied),
+           next = lambda(a, at.edge + at.out * (tied + 1)), x = 0.5 * (inner + next), sum = 0;
+    for (int64_t j = tied; j < a->p - a->r; j++)
+        sum += m[j] / (a->side * (lambda(a, at.edge + at.out * (j + 1)) - x));
+    *bound = x;
+    return a->side * (next - inner) > 0 && a->side * (h - x) >= 0 && sum < 1;
+}
+
+static enum mil_status prove(const struct run *a, double eta, struct count *out,
+                             struct mil_error *err) {
     double h = a->deflated.theta - a->side * eta;
-    for (out->tied = 0; out->tied <= a->p - a->r; out->tied++)
-        if (separated(a, at, h, out->tied, &out->bound)) return MIL_OK;
-    return error_set(err, MIL_NUMERIC, "the number of wanted values is not proven (error %.2g)",
-                     eta);
+    double *m = mem_alloc(MEM_SCRATCH, (size_t)(a->p - a->r), sizeof *m);
+    if (!m) return error_nomem(err, (uint64_t)a->p * sizeof *m);
+    enum mil_status st = measure_guards(a, m, err);
+    bool proven = false;
+    for (out->tied = 0; st == MIL_OK && !proven && out->tied < a->p - a->r; out->tied++)
+        proven = separated(a, h, m, out->tied, &out->bound);
+    out->tied--;
+    if (st == MIL_OK && !proven)
+        st = error_set(err, MIL_NUMERIC, "the number of wanted values is not proven (error %.2g)",
+                       eta);
+    mem_free(m);
+    return st;
+}
+
+/* The factor's error, then the factor in its own form, which frees the square. */
+static enum mil_status pack(struct run *a, double *eta, struct mil_error *err) {
+    TRY(deflated_error(&a->deflated, eta, err));
+    TRY(triangle_init(&a->deflated.packed, a->gram, a->k, err));
+    mem_free(a->gram);
+    a->gram = NULL;
+    return MIL_OK;
 }
 
 /* How far a guard that is not told apart may lie inside the wanted range, over sigma_max. */
@@ -252,9 +305,9 @@ static enum mil_status find_sigma_max(struct run *a, struct mil_error *err) {
     struct krylov_space s = {.k = a->k,
                              .b = 8,
                              .p = 1,
-                             .max_dim = 96,
+                             .max_dim = 256 < a->k / 2 ? 256 : a->k / 2 / 8 * 8,
                              .wanted = 1,
-                             .tolerance = 1e-3,
+                             .tolerance = 3e-5,
                              .guard_tolerance = 1,
                              .op = apply_gram,
                              .ctx = a,
@@ -269,13 +322,15 @@ static enum mil_status find_sigma_max(struct run *a, struct mil_error *err) {
 
 static void run_release(struct run *a) {
     mem_free(a->gram);
-    mem_free(a->inverse);
+    mem_free(a->other);
+    mem_free(a->spare);
+    triangle_release(&a->below);
+    triangle_release(&a->deflated.packed);
     mem_free(a->v);
     mem_free(a->x);
     mem_free(a->y);
     mem_free(a->sigma);
     mem_free(a->residual);
-    mem_free(a->guard_lambda);
 }
 
 static enum mil_status run_new(const struct svd_matrix *w, const int64_t *index, double frobenius,
@@ -288,34 +343,35 @@ static enum mil_status run_new(const struct svd_matrix *w, const int64_t *index,
                          frobenius);
     size_t k = (size_t)a->k, p = (size_t)a->p;
     a->gram = mem_alloc(MEM_SCRATCH, k * k, sizeof *a->gram);
-    if (a->side > 0) a->inverse = mem_alloc(MEM_SCRATCH, k * k, sizeof *a->inverse);
+    a->other = mem_alloc(MEM_SCRATCH, k * k, sizeof *a->other);
     a->v = mem_alloc(MEM_SCRATCH, k * p, sizeof *a->v);
     a->x = mem_alloc(MEM_SCRATCH, k * p, sizeof *a->x);
     a->y = mem_alloc(MEM_SCRATCH, (size_t)a->l * p, sizeof *a->y);
     a->sigma = mem_alloc(MEM_SCRATCH, p, sizeof *a->sigma);
     a->residual = mem_alloc(MEM_SCRATCH, k * p, sizeof *a->residual);
-    a->guard_lambda = mem_alloc(MEM_SCRATCH, p, sizeof *a->guard_lambda);
-    if (a->gram && (a->inverse || a->side < 0) && a->v && a->x && a->y && a->sigma && a->residual &&
-        a->guard_lambda)
-        return MIL_OK;
+    if (a->gram && a->other && a->v && a->x && a->y && a->sigma && a->residual) return MIL_OK;
     run_release(a);
     return error_nomem(err, memory(w->m, w->n, r));
 }
 
 static enum mil_status run(const struct svd_matrix *w, const int64_t *index, double frobenius,
                            struct svd_result *out, struct mil_error *err) {
+    if (!applies(w, index, out->rank))
+        return error_set(err, MIL_NUMERIC,
+                         "%lld triplets of a %lld x %lld matrix: not for a Krylov space",
+                         (long long)out->rank, (long long)w->m, (long long)w->n);
     struct run a;
     struct count count = {0, 0};
+    double eta;
     TRY(run_new(w, index, frobenius, out->rank, &a, err));
     enum mil_status st;
     TRY_GOTO(gram_f32(w, a.c, a.gram, err));
     TRY_GOTO(find_sigma_max(&a, err));
     TRY_GOTO(approximate(&a, err));
-    mem_free(a.inverse);
-    a.inverse = NULL;
     TRY_GOTO(exact_pairs(&a, err));
     TRY_GOTO(deflate(&a, err));
-    TRY_GOTO(prove(&a, &count, err));
+    TRY_GOTO(pack(&a, &eta, err));
+    TRY_GOTO(prove(&a, eta, &count, err));
     TRY_GOTO(polish(&a, err));
     struct places at = places_of(&a);
     if (count.tied == 0 && a.side * (lambda(&a, at.edge) - count.bound) >= 0)

@@ -8,6 +8,7 @@
 #define MIL_LINALG_KRYLOV_H
 
 #include "linalg/internal.h"
+#include "linalg/triangle.h"
 
 /* Lower triangle of C in f32, column-major, ld = k (gram_f32.c).  bf16 products by oneDNN where the
  * machine has them, else ssyrk.  Its error ||C - c G||_2 is about 5e-6 at k = 4096. */
@@ -23,8 +24,9 @@ struct krylov_space {
     double tolerance, guard_tolerance; /* residual over the Ritz value */
     krylov_op op;
     void *ctx;
-    float *v;     /* out: [k, p], orthonormal */
-    int64_t dims; /* out: of the space used */
+    float *v;      /* out: [k, p], orthonormal, largest first */
+    int64_t found; /* out: how many from the first on converged to guard_tolerance, <= p */
+    int64_t dims;  /* out: of the space used */
 };
 enum mil_status krylov_ritz(struct krylov_space *s, struct mil_error *err);
 
@@ -35,12 +37,18 @@ struct deflated {
     int64_t k, p;
     int side;
     double c, theta, tau;
-    double near, far; /* eigenvalues of A outside V lie in [near, far], near > 0 */
-    const float *v;   /* [k, p] */
-    float *factor;    /* [k, k] lower */
-    /* Pairs of H known besides the refined ones: vectors [k, guards] and c s^2. */
+    double outer;           /* eigenvalue of C: none outside V lies on the wanted side of it */
+    double top;             /* largest eigenvalue of C */
+    const float *v;         /* [k, p] */
+    float *factor;          /* [k, k] lower; not needed once it is proven and packed */
+    struct triangle packed; /* the factor for deflated_solve */
+    const struct triangle *below; /* side +1: of C + mu I */
+    const float *gram;            /* side -1: C, lower triangle [k, k] */
+    double mu;
+    /* Approximate pairs of H besides the refined ones: vectors x [k, guards], values s, and what H^T y
+     * - s x leaves, [k, guards]. */
     int64_t guards;
-    const double *guard_x, *guard_lambda;
+    const double *guard_x, *guard_sigma, *guard_residual;
     int inner_steps; /* of the Chebyshev iteration */
 };
 /* factor: holds C's lower triangle on entry, the factor on success.  MIL_NUMERIC: not positive

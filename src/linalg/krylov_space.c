@@ -162,9 +162,12 @@ enum mil_status krylov_ritz(struct krylov_space *s, struct mil_error *err) {
         if (!sound || (dims < check && !last)) continue;
         sound = projected(s, &a, dims);
         done = last || (sound && converged(s, &a, dims));
-        check = dims + dims / 6;
+        check = dims + dims / 4;
     }
     s->dims = dims -= b;
+    s->found = 0;
+    while (sound && s->found < s->p && residual(s, &a, dims, (int)s->found) <= s->guard_tolerance)
+        s->found++;
     if (sound) { /* v = Q s, largest first */
         for (int j = 0; j < s->p; j++)
             for (int i = 0; i < dims; i++)

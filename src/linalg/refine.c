@@ -171,7 +171,8 @@ static void largest_residual(struct refine *f, const struct scratch *s) {
     double worst = 0;
     for (int t = 0; t < s->p; t++) {
         double norm = cblas_dnrm2(s->k, s->r + (size_t)t * (size_t)s->k, 1);
-        if (!(norm <= worst)) worst = norm;
+        if (norm > worst || isnan(norm)) worst = norm;
+        if (isnan(worst)) break;
     }
     f->residual = f->scale > 0 ? worst / f->scale : worst;
 }

@@ -59,14 +59,19 @@ void result_from_pairs(const double *x, const double *y, const double *sigma,
 
 /* ---- the certificate ---- */
 
-/* max |X^T X - I| of x [len, r]; NaN if any entry is. */
+/* NaN if either is. */
+static double larger(double a, double b) {
+    return a > b || isnan(a) ? a : b;
+}
+
+/* max |X^T X - I| of x [len, r]. */
 static double identity_error(const double *x, int64_t len, int64_t r, double *gram) {
     double worst = 0;
     cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, (int)r, (int)r, (int)len, 1.0, x, (int)len,
                 x, (int)len, 0.0, gram, (int)r);
     for (int64_t i = 0; i < r * r; i++) {
         double e = fabs(gram[i] - (i % (r + 1) == 0 ? 1.0 : 0.0));
-        if (!(e <= worst)) worst = e;
+        worst = larger(worst, e);
     }
     return worst;
 }
@@ -81,14 +86,9 @@ static double largest_difference(const double *x, const double *y, const double 
             double e = x[i] - sigma[t] * y[i];
             sum += e * e;
         }
-        double norm = sqrt(sum);
-        if (!(norm <= worst)) worst = norm;
+        worst = larger(worst, sqrt(sum));
     }
     return worst;
-}
-
-static double larger(double a, double b) {
-    return a > b || isnan(a) ? a : b;
 }
 
 enum mil_status result_certify(const struct svd_matrix *w, struct svd_result *o,

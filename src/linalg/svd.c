@@ -10,7 +10,8 @@
 #include "core/threads.h"
 #include "linalg/internal.h"
 
-static const struct svd_method *const chain[] = {&method_gesdd, &method_gesvd};
+static const struct svd_method *const chain[] = {&method_krylov, &method_slice, &method_tridiagonal,
+                                                 &method_gesdd, &method_gesvd};
 enum { METHODS = sizeof chain / sizeof *chain };
 
 const char *const *svd_methods(void) {
@@ -51,13 +52,18 @@ static enum mil_status copy_chosen(const struct svd_request *q, int64_t k, int64
     return MIL_OK;
 }
 
+static enum mil_status check_rank(int64_t rank, int64_t m, int64_t n, struct mil_error *err) {
+    int64_t k = m < n ? m : n;
+    if (rank >= 1 && rank <= k) return MIL_OK;
+    return error_set(err, MIL_USAGE,
+                     "%lld singular triplets asked of a %lld x %lld matrix: choose 1 to %lld",
+                     (long long)rank, (long long)m, (long long)n, (long long)k);
+}
+
 enum mil_status svd_indices(const struct svd_request *q, int64_t m, int64_t n, int64_t *index,
                             struct mil_error *err) {
     int64_t k = m < n ? m : n, first = 0;
-    if (q->rank < 1 || q->rank > k)
-        return error_set(err, MIL_USAGE,
-                         "%lld singular triplets asked of a %lld x %lld matrix: choose 1 to %lld",
-                         (long long)q->rank, (long long)m, (long long)n, (long long)k);
+    TRY(check_rank(q->rank, m, n, err));
     if (q->end == SVD_RANDOM) return draw(q, k, index, err);
     if (q->end == SVD_CHOSEN) return copy_chosen(q, k, index, err);
     if (q->end == SVD_BOTTOM) first = k - q->rank;
@@ -68,12 +74,20 @@ enum mil_status svd_indices(const struct svd_request *q, int64_t m, int64_t n, i
 
 /* ---- the chain ---- */
 
+/* What the indices may be uncertain by: that of LAPACK, k eps, is below. */
+static const double accept_cut = 1e-10;
+
 /* One method, from its run to the certificate. */
 static enum mil_status attempt(const struct svd_method *method, const struct svd_matrix *w,
                                const int64_t *index, double frobenius, struct svd_result *out,
                                struct mil_error *err) {
     TRY(method->run(w, index, frobenius, out, err));
     TRY(result_certify(w, out, err));
+    if (!(out->cut <= accept_cut))
+        return error_set(err, MIL_NUMERIC,
+                         "SVD of a %lld x %lld matrix: %s tells its triplets from others only to "
+                         "%.2g of the largest value, the limit is %.0g",
+                         (long long)out->m, (long long)out->n, method->name, out->cut, accept_cut);
     if (!(out->residual <= method->accept && out->orthogonality <= method->accept))
         return error_set(err, MIL_NUMERIC,
                          "SVD of a %lld x %lld matrix: %s left residual %.2g and orthogonality "
@@ -109,7 +123,8 @@ enum mil_status svd_compute(const struct svd_matrix *w, const struct svd_request
     memset(out, 0, sizeof *out);
     TRY(matrix_check(w, &frobenius, err));
     TRY(check_only(q->only, err));
-    int64_t *index = mem_alloc(MEM_SCRATCH, (size_t)(q->rank > 0 ? q->rank : 1), sizeof *index);
+    TRY(check_rank(q->rank, w->m, w->n, err));
+    int64_t *index = mem_alloc(MEM_SCRATCH, (size_t)q->rank, sizeof *index);
     if (!index) return error_nomem(err, (uint64_t)q->rank * sizeof *index);
     enum mil_status st;
     TRY_GOTO(svd_indices(q, w->m, w->n, index, err));
@@ -124,8 +139,9 @@ fail:
 
 size_t svd_memory(int64_t m, int64_t n, const struct svd_request *q) {
     struct svd_matrix w = {NULL, DT_F32, m, n};
-    int64_t *index = mem_alloc(MEM_SCRATCH, (size_t)(q->rank > 0 ? q->rank : 1), sizeof *index);
     size_t bytes = 0, i = 0;
+    if (check_rank(q->rank, m, n, NULL) != MIL_OK) return 0;
+    int64_t *index = mem_alloc(MEM_SCRATCH, (size_t)q->rank, sizeof *index);
     if (index && svd_indices(q, m, n, index, NULL) == MIL_OK) {
         while (i + 1 < METHODS && !chain[i]->suits(&w, index, q->rank)) i++;
         bytes = chain[i]->memory(m, n, q->rank);

@@ -22,6 +22,7 @@
 #include "kern/ref/rmsnorm_tmpl.h"
 #include "kern/ref/rope_tmpl.h"
 #include "kern/ref/swiglu_tmpl.h"
+#include "kern/ref/triangle_tmpl.h"
 
 void KERN_REF_MAP(const struct kern_map *a, int64_t begin, int64_t end) {
     map(a, begin, end);

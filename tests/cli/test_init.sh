@@ -100,6 +100,12 @@ expect 0 init base nowhere $opts --svd-cache base/config.json/x
 [ "$(grep -c '^warning: not kept' err)" -eq 1 ] || fail "no warning about a cache below a file: $(cat err)"
 diff -r whole nowhere >/dev/null || fail "the adapter without a writable cache differs"
 
+# A file where OUT.partial would be: a warning, as nobody asked for that directory by name.
+echo mine >taken.partial
+expect 0 init base taken $opts --keep-after 0
+holds "warning: taken.partial: is not a directory" err
+[ "$(cat taken.partial)" = mine ] || fail "taken.partial was changed"
+
 refused 2 "--svd-cache-limit" init base refused --svd-cache-limit 0
 refused 2 "--keep-after" init base refused --keep-after -1
 refused 2 "at most" init base refused --rank 100000

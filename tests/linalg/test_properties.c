@@ -9,6 +9,8 @@
  * which is added to both. */
 #include "check.h"
 
+#include <limits.h>
+
 #include "spectra.h"
 
 #include "core/threads.h"
@@ -186,19 +188,16 @@ static void test_invariances(void **state) {
 /* ---- out of memory ---- */
 
 /* Every allocation fails in turn until none does: MIL_NOMEM, an empty result, nothing kept.  (The
- * chain may also get by with the next method.) */
-static void check_memory(struct svd_request q) {
-    double *values = reals(M * N);
-    for (int64_t i = 0; i < M * N; i++) values[i] = draw(22, i);
-    void *data = stored_as(values, M * N, DT_BF16);
-    struct svd_matrix w = {data, DT_BF16, M, N};
+ * chain may also get by with the next method.)  A run of a large matrix takes long, so there the
+ * numbers thin out from `every` on. */
+static void starve(const struct svd_matrix *w, struct svd_request q, long every) {
     size_t before = mem_stats(MEM_SCRATCH).now;
     enum mil_status st = MIL_NOMEM;
-    for (long n = 0; st == MIL_NOMEM; n++) {
+    for (long n = 0; st == MIL_NOMEM; n += 1 + n / every) {
         struct svd_result r;
-        assert_true(n < 2000);
+        assert_true(n < 20000);
         mem_fail_after(n);
-        st = svd_compute(&w, &q, &r, &err);
+        st = svd_compute(w, &q, &r, &err);
         mem_fail_after(-1);
         if (st != MIL_OK) assert_true(!r.u && !r.v && !r.sigma);
         svd_release(&r);
@@ -206,13 +205,71 @@ static void check_memory(struct svd_request q) {
     }
     if (st != MIL_OK && !(st == MIL_NUMERIC && q.only)) /* refused on its own account */
         fail_msg("%s: %s", q.only ? q.only : "chain", err.message);
-    mem_free(data);
+}
+
+/* Gaussian values in bf16 (mem_free). */
+static void *gaussian_bf16(int64_t m, int64_t n) {
+    double *values = reals(m * n);
+    fill_gaussian(values, m * n, 22);
+    void *data = stored_as(values, m * n, DT_BF16);
     mem_free(values);
+    return data;
+}
+
+static void check_memory(struct svd_request q) {
+    void *data = gaussian_bf16(M, N);
+    starve(&(struct svd_matrix){data, DT_BF16, M, N}, q, LONG_MAX);
+    mem_free(data);
 }
 
 static void test_out_of_memory(void **state) {
     (void)state;
     for_each_method(check_memory);
+}
+
+/* ---- the methods that begin at 1024 ---- */
+
+enum { LARGE = 1024 };
+
+static bool slow(const char *what) {
+    if (getenv("MILORA_SLOW")) return true;
+    fprintf(stderr, "SKIP %s: takes a minute, needs MILORA_SLOW=1\n", what);
+    return false;
+}
+
+/* The same bits twice, and in both threads of a parallel loop. */
+static void test_large_again(void **state) {
+    (void)state;
+    static const struct variant nested = {"nested", DT_BF16, 1, false, false, true};
+    if (!slow(__func__)) skip();
+    void *data = gaussian_bf16(LARGE, LARGE);
+    struct svd_matrix w = {data, DT_BF16, LARGE, LARGE};
+    for (int end = SVD_BOTTOM; end <= SVD_MIDDLE; end++) {
+        struct svd_request q = {.end = (enum svd_end)end, .rank = RANK};
+        struct svd_result a, b, c;
+        assert_true(compute(&w, &q, &a) && compute(&w, &q, &b));
+        assert_same_bits(&a, &b);
+        assert_true(compute_variant(&nested, &w, &q, &c));
+        for (int64_t t = 0; t < RANK; t++)
+            assert_true(fabs(c.sigma[t] - a.sigma[t]) <= 1e-12 * a.sigma_max);
+        svd_release(&a);
+        svd_release(&b);
+        svd_release(&c);
+    }
+    mem_free(data);
+}
+
+static void check_large_memory(struct svd_request q) {
+    if (!q.only || strncmp(q.only, "dge", 3) == 0) return;
+    void *data = gaussian_bf16(LARGE, LARGE);
+    starve(&(struct svd_matrix){data, DT_BF16, LARGE, LARGE}, q, 8);
+    mem_free(data);
+}
+
+static void test_large_out_of_memory(void **state) {
+    (void)state;
+    if (!slow(__func__)) skip();
+    for_each_method(check_large_memory);
 }
 
 /* svd_memory covers what the first method takes.  The peak is the process's, so matrices grow and
@@ -225,9 +282,7 @@ static void test_memory_plan(void **state) {
             int64_t m = shapes[s][0], n = shapes[s][1];
             struct svd_request q = {.end = (enum svd_end)end, .rank = RANK};
             struct svd_result r;
-            double *values = reals(m * n);
-            fill_gaussian(values, m * n, 23);
-            void *data = stored_as(values, m * n, DT_BF16);
+            void *data = gaussian_bf16(m, n);
             struct mem_stats before = mem_stats(MEM_SCRATCH);
             assert_ok(svd_compute(&(struct svd_matrix){data, DT_BF16, m, n}, &q, &r, &err));
             size_t after = mem_stats(MEM_SCRATCH).peak, plan = svd_memory(m, n, &q);
@@ -236,7 +291,6 @@ static void test_memory_plan(void **state) {
                          (long long)m, (long long)n, end, r.served_by, after - before.now, plan);
             svd_release(&r);
             mem_free(data);
-            mem_free(values);
         }
 }
 
@@ -349,9 +403,14 @@ static void test_values(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memory_plan),   cmocka_unit_test(test_invariances),
-        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_too_large),     cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_memory_plan),
+        cmocka_unit_test(test_invariances),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_large_again),
+        cmocka_unit_test(test_large_out_of_memory),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_requests),
         cmocka_unit_test(test_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

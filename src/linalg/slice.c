@@ -30,7 +30,7 @@
 enum {
     LEAST = 1024, /* k: below, LAPACK and the tridiagonal methods are as fast */
     MARGIN = 16,  /* of indices between the window and the ends */
-    SLACK = 4,    /* a cut may lie this many eigenvalues outside of the window */
+    SLACK = 6,    /* a cut may lie this many eigenvalues outside of the window */
     BLOCK = 16,
     DIMS_MAX = 9 /* Krylov dimensions an eigenvector on one side of mu */
 };
@@ -80,11 +80,11 @@ static void apply_inverse(const void *ctx, const float *x, float *y, int64_t p) 
     ldlt_solve(f, y, p);
 }
 
-/* The Ritz value i has an eigenvector to a few per cent: its residual, in G's terms, is small
+/* The Ritz value i has an eigenvector to about a per cent: its residual, in G's terms, is small
  * against the spacing of eigenvalues. */
 static bool converged(const struct slice *c, int64_t i) {
     double theta = (double)c->basis.value[i];
-    return (double)c->basis.leak[i] <= 0.05 * c->spacing * theta * theta;
+    return (double)c->basis.leak[i] <= 0.01 * c->spacing * theta * theta;
 }
 
 /* Converged eigenvalues next to mu: below it (Ritz values 0, 1, ...), above it (last, ...). */
@@ -94,6 +94,22 @@ static void count_converged(const struct slice *c, int64_t *under, int64_t *over
     while (*under < b->dim && b->value[*under] < 0 && converged(c, *under)) ++*under;
     while (*over < b->dim && b->value[b->dim - 1 - *over] > 0 && converged(c, b->dim - 1 - *over))
         ++*over;
+}
+
+/* A shift that all but hits an eigenvalue drowns all other eigenvectors in the rounding errors of
+ * that one.  A few blocks tell; mu then moves half way to its neighbour on the other side. */
+static enum mil_status start(struct slice *c, struct mil_error *err) {
+    struct lanczos *b = &c->basis;
+    TRY(lanczos_start(b, err));
+    TRY(lanczos_extend(b, 6 * BLOCK, err));
+    TRY(lanczos_ritz(b, err));
+    double under = 1 / (double)b->value[0], over = 1 / (double)b->value[b->dim - 1];
+    if (!(under < 0 && over > 0) || fmin(-under, over) > 0.05 * c->spacing) return MIL_OK;
+    c->mu = (double)(float)(c->mu + fmax(fmin((under + over) / 2, c->spacing), -c->spacing));
+    log_debug("slice: an eigenvalue lies %.2g spacings from the shift, moved to %.6g",
+              fmin(-under, over) / c->spacing, c->mu);
+    TRY(ldlt_factor(&c->f, c->g, (float)c->mu, &c->below, err));
+    return lanczos_start(b, err);
 }
 
 /* Both sides reach equally far: the solver needs the nearest unknown eigenvalue to be farther from
@@ -106,7 +122,7 @@ static enum mil_status find_space(struct slice *c, struct mil_error *err) {
     int64_t least_over = side < c->k - c->below ? side : c->k - c->below;
     if (cap > c->k / 2) cap = c->k / 2;
     TRY(lanczos_new(c->k, BLOCK, cap, apply_inverse, &c->f, &c->basis, err));
-    TRY(lanczos_start(&c->basis, err));
+    TRY(start(c, err));
     for (int64_t dims = 11 * side / 2; dims <= cap; dims += side / 2) {
         TRY(lanczos_extend(&c->basis, dims, err));
         TRY(lanczos_ritz(&c->basis, err));
@@ -150,19 +166,21 @@ static enum mil_status gather(struct slice *c, struct mil_error *err) {
 
 /* ---- 4: the window in f64 ---- */
 
-/* The widest gap among those in front of known eigenvalues from .. to, its middle into *cut. */
-static int64_t widest_gap(const struct slice *c, int64_t from, int64_t to, double *cut) {
+/* The widest gap among those in front of known eigenvalues from .. to.  The cut goes into its outer
+ * third: the proof wants the window far from it, and the eigenvalue outside only not beyond it. */
+static int64_t widest_gap(const struct slice *c, int64_t from, int64_t to, double inner,
+                          double *cut) {
     int64_t best = from;
     for (int64_t i = from; i <= to; i++)
         if (c->value[i] - c->value[i - 1] > c->value[best] - c->value[best - 1]) best = i;
-    *cut = (c->value[best] + c->value[best - 1]) / 2;
+    *cut = inner * c->value[best] + (1 - inner) * c->value[best - 1];
     return best;
 }
 
 static enum mil_status refine_window(struct slice *c, double scale, struct mil_error *err) {
     int64_t low = c->low - c->first, high = c->high - c->first, l = long_side(c->w), p;
-    c->own = widest_gap(c, low - SLACK, low, &c->cut[0]);
-    c->p = p = widest_gap(c, high, high + SLACK, &c->cut[1]) - c->own;
+    c->own = widest_gap(c, low - SLACK, low, 0.3, &c->cut[0]);
+    c->p = p = widest_gap(c, high, high + SLACK, 0.7, &c->cut[1]) - c->own;
     c->x = mem_alloc(MEM_SCRATCH, (size_t)(c->k * p), sizeof *c->x);
     c->y = mem_alloc(MEM_SCRATCH, (size_t)(l * p), sizeof *c->y);
     c->sigma = mem_alloc(MEM_SCRATCH, (size_t)p, sizeof *c->sigma);

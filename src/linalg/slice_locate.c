@@ -75,16 +75,20 @@ static enum mil_status largest(struct lanczos *b, double *value, struct mil_erro
     }
 }
 
+/* Singular value a count, by the quadrature, around `count`: its mean over a wide range, the nodes are
+ * too coarse for a local one. */
+static double slope_at(const struct density *d, double count, double range) {
+    double from = interpolate(d->count, d->x, d->n, count - range);
+    return (interpolate(d->count, d->x, d->n, count + range) - from) / (2 * range);
+}
+
 /* Shifts until one has its count within the inner half of the window.  The first comes from the
- * quadrature, the second from its mean slope over a wide range (the nodes are too coarse for a local
- * one), all others from the secant through the last two exact counts. */
+ * quadrature, the second from its slope half way to where the count says that the target is, all
+ * others from the secant through the last two exact counts. */
 static enum mil_status shift(struct locate *c, const struct density *d, struct ldlt *f,
                              struct mil_error *err) {
-    double target = (double)(c->low + c->high) / 2, range = (double)c->k / 12, x[TRIES + 1];
-    double count[TRIES], room = (double)(c->high - c->low) / 4 + 8;
-    double slope = (interpolate(d->count, d->x, d->n, target + range) -
-                    interpolate(d->count, d->x, d->n, target - range)) /
-                   (2 * range);
+    double target = (double)(c->low + c->high) / 2, room = (double)(c->high - c->low) / 4 + 8;
+    double x[TRIES + 1], count[TRIES], slope;
     x[0] = interpolate(d->count, d->x, d->n, target);
     for (int i = 0; i < TRIES; i++) {
         float mu = (float)(x[i] * x[i]);
@@ -93,6 +97,7 @@ static enum mil_status shift(struct locate *c, const struct density *d, struct l
         count[i] = (double)c->below;
         log_debug("slice: %lld eigenvalues below %.6g, wanted %.0f", (long long)c->below,
                   (double)mu, target);
+        slope = slope_at(d, target + (target - count[0]) / 2, (double)c->k / 12);
         if (i > 0 && count[i] != count[i - 1])
             slope = (x[i] - x[i - 1]) / (count[i] - count[i - 1]);
         c->mu = (double)mu;

@@ -3,8 +3,8 @@
  * matrices against LAPACK's full decomposition, judged by ../linalg/judge.h (sigma within 1e-10
  * sigma_max, residual and orthogonality 1e-12, sines within the bound that the gaps give).
  *
- * Five matrices, one of each shape and kind, by default; with MILORA_SLOW=1 all 210.  The worst
- * figures are printed.
+ * Five matrices, one of each shape and kind, by default; with MILORA_SLOW=1 all 210, and the five by
+ * each method that is not LAPACK's.  The worst figures are printed.
  *
  *     test_adapt_smollm2_svd [layer module [method]]      one matrix, by one method of the chain */
 #include "check.h"
@@ -172,6 +172,10 @@ static void test_chain(void **state) {
 static void test_methods(void **state) {
     (void)state;
     skip_without_smollm2();
+    if (!getenv("MILORA_SLOW") && !only_method) {
+        fprintf(stderr, "SKIP %s: each by itself needs MILORA_SLOW=1\n", __func__);
+        skip();
+    }
     for (const char *const *name = svd_methods(); *name; name++)
         if (only_method ? strcmp(*name, only_method) == 0 : strncmp(*name, "dge", 3) != 0)
             judge_model(false, *name);

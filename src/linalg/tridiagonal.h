@@ -25,7 +25,7 @@ struct reduction {
     double *x, *y, *sigma;        /* the block: [k, p], [l, p], [p] descending */
 };
 
-/* Allocate and reduce to bandwidth kd (0: what is fastest for k).  On failure, too,
+/* Allocate and reduce to bandwidth kd: 1, 2 .. k - 2, or 0, what is fastest for k.  On failure, too,
  * reduction_release is due.  MIL_NOMEM, MIL_NUMERIC. */
 enum mil_status reduction_run(const struct svd_matrix *w, int kd, struct reduction *t,
                               struct mil_error *err);

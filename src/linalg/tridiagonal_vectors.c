@@ -3,7 +3,8 @@
  *
  * Inverse iteration (Wilkinson; LAPACK's dstein is the reference) with an eigenvalue right to some
  * eps norm converges in two solves from a random start.  Values that coincide to 1e-8 norm get
- * vectors that may be dependent; those are orthogonalised among themselves after each solve.  What
+ * vectors that may be dependent; those are orthogonalised among themselves, and once more after a
+ * third solve.  What
  * is left at any greater distance is an overlap of eps / 1e-8, which the Rayleigh-Ritz step that
  * follows removes.
  *
@@ -22,7 +23,7 @@
 #include "core/mem.h"
 #include "core/threads.h"
 
-enum { SOLVES = 2, CHUNK = 4 };
+enum { CHUNK = 4 };
 static const double close_by = 1e-8;
 
 /* Numbers of scratch a thread: the bands of an LU factorisation with row exchanges. */
@@ -37,7 +38,7 @@ struct inverse {
     const double *lambda;
     double *z, *scratch; /* factor_size numbers a thread */
     lapack_int *pivots;  /* k a thread */
-    bool start;
+    bool start;          /* two solves from a random start; otherwise one, from z */
 };
 
 /* Uniform in [-1, 1), a hash of (column, row): Vigna's splitmix64 finaliser. */
@@ -55,8 +56,14 @@ static double pivot(const struct band_matrix *t, double d) {
     return d < 0 ? -least : least;
 }
 
-/* z <- (T - lambda)^-1 z. */
-static void invert_tridiagonal(const struct band_matrix *t, double lambda, double *z,
+static void normalise(int k, double *z) {
+    double top = fabs(z[cblas_idamax(k, z, 1)]);
+    cblas_dscal(k, 1 / top, z, 1);
+    cblas_dscal(k, 1 / cblas_dnrm2(k, z, 1), z, 1);
+}
+
+/* z <- (T - lambda)^-n z, normalised. */
+static void invert_tridiagonal(const struct band_matrix *t, double lambda, int n, double *z,
                                double *scratch, lapack_int *pivots) {
     int k = t->k;
     double *dl = scratch, *d = dl + k, *du = d + k, *du2 = du + k;
@@ -65,11 +72,14 @@ static void invert_tridiagonal(const struct band_matrix *t, double lambda, doubl
     for (int j = 0; j < k; j++) d[j] = t->d[j] - lambda;
     LAPACKE_dgttrf_work(k, dl, d, du, du2, pivots);
     for (int j = 0; j < k; j++) d[j] = pivot(t, d[j]);
-    LAPACKE_dgttrs_work(LAPACK_COL_MAJOR, 'N', k, 1, dl, d, du, du2, pivots, z, k);
+    for (int solve = 0; solve < n; solve++) {
+        LAPACKE_dgttrs_work(LAPACK_COL_MAJOR, 'N', k, 1, dl, d, du, du2, pivots, z, k);
+        normalise(k, z);
+    }
 }
 
-static void invert_band(const struct band_matrix *t, double lambda, double *z, double *scratch,
-                        lapack_int *pivots) {
+static void invert_band(const struct band_matrix *t, double lambda, int n, double *z,
+                        double *scratch, lapack_int *pivots) {
     int k = t->k, kd = t->kd, ld = 3 * kd + 1;
     memset(scratch, 0, factor_size(t) * sizeof *scratch);
     double *diagonal = scratch + 2 * kd;
@@ -80,32 +90,37 @@ static void invert_band(const struct band_matrix *t, double lambda, double *z, d
     }
     LAPACKE_dgbtrf_work(LAPACK_COL_MAJOR, k, k, kd, kd, scratch, ld, pivots);
     for (int64_t j = 0; j < k; j++) diagonal[j * ld] = pivot(t, diagonal[j * ld]);
-    LAPACKE_dgbtrs_work(LAPACK_COL_MAJOR, 'N', k, kd, kd, 1, scratch, ld, pivots, z, k);
+    for (int solve = 0; solve < n; solve++) {
+        LAPACKE_dgbtrs_work(LAPACK_COL_MAJOR, 'N', k, kd, kd, 1, scratch, ld, pivots, z, k);
+        normalise(k, z);
+    }
 }
 
 static void invert_chunk(void *ctx, int64_t begin, int64_t end) {
     const struct inverse *v = ctx;
     int64_t k = v->t->k, slot = threads_index();
     double *scratch = v->scratch + slot * (int64_t)factor_size(v->t);
+    int n = v->start ? 2 : 1;
     for (int64_t i = begin; i < end; i++) {
         double *z = v->z + i * k;
         for (int64_t j = 0; v->start && j < k; j++) z[j] = hashed((uint64_t)i, (uint64_t)j);
         if (v->t->kd == 1)
-            invert_tridiagonal(v->t, v->lambda[i], z, scratch, v->pivots + slot * k);
+            invert_tridiagonal(v->t, v->lambda[i], n, z, scratch, v->pivots + slot * k);
         else
-            invert_band(v->t, v->lambda[i], z, scratch, v->pivots + slot * k);
-        double top = fabs(z[cblas_idamax((int)k, z, 1)]);
-        cblas_dscal((int)k, 1 / top, z, 1);
-        cblas_dscal((int)k, 1 / cblas_dnrm2((int)k, z, 1), z, 1);
+            invert_band(v->t, v->lambda[i], n, z, scratch, v->pivots + slot * k);
     }
 }
 
-/* Gram-Schmidt, twice, of each vector against those before it in its group. */
-static bool orthogonalise(const struct band_matrix *t, const double *lambda, int64_t p, double *z) {
+/* Gram-Schmidt, twice, of each vector against those before it in its group. *any: there are groups.
+ * false: two vectors are the same. */
+static bool orthogonalise(const struct band_matrix *t, const double *lambda, int64_t p, double *z,
+                          bool *any) {
     int k = t->k;
     int64_t first = 0; /* of the group */
+    *any = false;
     for (int64_t i = 1; i < p; i++) {
         if (lambda[i] - lambda[i - 1] > close_by * t->norm) first = i;
+        *any = *any || first < i;
         for (int pass = 0; pass < 2 && first < i; pass++) {
             for (int64_t j = first; j < i; j++)
                 cblas_daxpy(k, -cblas_ddot(k, z + i * k, 1, z + j * k, 1), z + j * k, 1, z + i * k,
@@ -126,10 +141,11 @@ enum mil_status band_vectors(const struct band_matrix *t, const double *lambda, 
     v.scratch = mem_alloc(MEM_SCRATCH, slots * factor_size(t), sizeof *v.scratch);
     v.pivots = mem_alloc(MEM_SCRATCH, slots * k, sizeof *v.pivots);
     if (!v.scratch || !v.pivots) st = error_nomem(err, slots * factor_size(t) * sizeof *v.scratch);
-    for (int solve = 0; st == MIL_OK && solve < SOLVES; solve++) {
-        v.start = solve == 0;
+    bool again = true;
+    for (int round = 0; st == MIL_OK && again && round < 2; round++) {
+        v.start = round == 0;
         parallel_for(p, CHUNK, invert_chunk, &v);
-        if (!orthogonalise(t, lambda, p, z))
+        if (!orthogonalise(t, lambda, p, z, &again))
             st = error_set(err, MIL_NUMERIC, "inverse iteration: %lld vectors are dependent",
                            (long long)p);
     }

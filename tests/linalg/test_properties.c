@@ -340,7 +340,7 @@ static void test_requests(void **state) {
     } wrong[] = {
         {{.end = SVD_BOTTOM, .rank = -1}, "choose 1 to 3"},
         {{.end = SVD_TOP, .rank = 4}, "choose 1 to 3"},
-        {{.end = SVD_MIDDLE, .rank = 1000}, "choose 1 to 3"},
+        {{.end = SVD_MIDDLE, .rank = INT64_MAX}, "choose 1 to 3"},
         {{.end = SVD_RANDOM, .rank = INT64_MIN}, "choose 1 to 3"},
         {{.end = SVD_CHOSEN, .rank = 3, .chosen = twice}, "must ascend"},
         {{.end = SVD_CHOSEN, .rank = 2, .chosen = down}, "must ascend"},

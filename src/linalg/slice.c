@@ -32,11 +32,13 @@ enum {
     MARGIN = 16,  /* of indices between the window and the ends */
     SLACK = 6,    /* a cut may lie this many eigenvalues outside of the window */
     BLOCK = 16,
-    DIMS_MAX = 9 /* Krylov dimensions an eigenvector on one side of mu */
 };
 
-/* The least spacing of eigenvalues that counts with errors of some 1e-5 can resolve. */
-static const double resolution = 1e-5;
+/* The least spacing of eigenvalues that counts in f32 can resolve: their errors are some 1e-5 of the
+ * mean eigenvalue at best, and an ulp of the largest one. */
+static double resolution(double largest) {
+    return fmax(1e-5, 0x1p-24 * largest);
+}
 
 /* One run.  Eigenvalues are those of G = s^2 H^T H, indices count from below. */
 struct slice {
@@ -58,6 +60,12 @@ struct slice {
 /* Indices beyond the window, on either side, whose eigenvectors are computed too. */
 static int64_t guards(int64_t r) {
     return 16 + r / 8;
+}
+
+/* Dimension of the Krylov space that gives `side` eigenvectors on either side of mu: it took 5.5 to 6.5
+ * a vector and some blocks to begin with. */
+static int64_t dims_at_most(int64_t side) {
+    return 9 * side + 8 * BLOCK;
 }
 
 static void slice_release(struct slice *c) {
@@ -117,13 +125,13 @@ static enum mil_status start(struct slice *c, struct mil_error *err) {
 static enum mil_status find_space(struct slice *c, struct mil_error *err) {
     int64_t under = 0, over = 0, reach = c->below - c->low;
     if (c->high - c->below > reach) reach = c->high - c->below;
-    int64_t side = reach + guards(c->high - c->low), cap = DIMS_MAX * side;
+    int64_t side = reach + guards(c->high - c->low), cap = dims_at_most(side);
     int64_t least_under = side < c->below ? side : c->below;
     int64_t least_over = side < c->k - c->below ? side : c->k - c->below;
     if (cap > c->k / 2) cap = c->k / 2;
     TRY(lanczos_new(c->k, BLOCK, cap, apply_inverse, &c->f, &c->basis, err));
     TRY(start(c, err));
-    for (int64_t dims = 11 * side / 2; dims <= cap; dims += side / 2) {
+    for (int64_t dims = 11 * side / 2 + 3 * BLOCK; dims <= cap; dims += side / 2 + 8) {
         TRY(lanczos_extend(&c->basis, dims, err));
         TRY(lanczos_ritz(&c->basis, err));
         count_converged(c, &under, &over);
@@ -265,11 +273,11 @@ static enum mil_status slice_steps(struct slice *c, struct svd_result *out, stru
     c->mu = where.mu;
     c->below = where.below;
     c->spacing = where.spacing;
-    if (!(c->spacing > resolution))
+    if (!(c->spacing > resolution(where.largest)))
         return error_set(err, MIL_NUMERIC,
-                         "eigenvalues %.2g of the mean one apart: f32 does not tell them from each "
-                         "other",
-                         c->spacing);
+                         "eigenvalues %.2g of the mean one apart, the largest %.2g times the mean: "
+                         "f32 does not tell them from each other",
+                         c->spacing, where.largest);
     top = sqrt(where.largest) / c->s;
     clock[2] = clock_seconds();
     TRY(find_space(c, err));
@@ -314,8 +322,8 @@ static enum mil_status run(const struct svd_matrix *w, const int64_t *index, dou
 }
 
 static size_t memory(int64_t m, int64_t n, int64_t rank) {
-    int64_t k = m < n ? m : n, p = rank + 2 * SLACK, side = rank / 2 + rank / 4 + 8 + guards(rank);
-    size_t krylov = lanczos_memory(k, BLOCK, DIMS_MAX * side);
+    int64_t k = m < n ? m : n, p = rank + 2 * SLACK, side = rank / 2 + rank / 4 + 20 + guards(rank);
+    size_t krylov = lanczos_memory(k, BLOCK, dims_at_most(side));
     size_t pairs = (size_t)((m + n) * (p + rank) + k * side) * sizeof(double);
     size_t refine = (size_t)((m + n + 3 * k) * p) * sizeof(double);
     size_t panels = (size_t)1 << 25; /* of the products with the weight and of oneDNN */

@@ -7,7 +7,8 @@
  * vector z and symmetric E, ||E^n z|| >= ||E||^n |z_1| with z_1 standard normal, and |z_1| < 0.1 has
  * probability 0.08; hence with COLUMNS = 8 independent vectors
  *     ||E|| <= (10 max_j ||E^n z_j||)^(1/n)    but for a probability of 0.08^8 < 2e-9, per matrix.
- * n grows from 2 until the bound serves: each power costs two products with the weight. */
+ * n grows until the bound serves, or is hopeless after ENOUGH: each power costs two products with the
+ * weight. */
 #include <math.h>
 #include <string.h>
 
@@ -15,7 +16,7 @@
 #include "core/rng.h"
 #include "linalg/slice.h"
 
-enum { COLUMNS = 8, POWERS = 6, PROOF_STREAM = 0x51cf };
+enum { COLUMNS = 8, ENOUGH = 4, POWERS = 12, PROOF_STREAM = 0x51cf };
 
 struct power {
     const struct svd_matrix *w;
@@ -74,6 +75,7 @@ enum mil_status slice_bounds(const struct svd_matrix *w, double s,
         TRY_GOTO(step(&c, n == 1, err));
         for (int m = 0; m < 2; m++) bound[m] = fmin(bound[m], pow(10 * c.scale[m], 1.0 / n));
         if (bound[0] <= wanted[0] && bound[1] <= wanted[1]) break;
+        if (n >= ENOUGH && (bound[0] > 3 * wanted[0] || bound[1] > 3 * wanted[1])) break;
     }
 fail:
     mem_free(c.z);

@@ -265,8 +265,8 @@ static void test_solve_and_multiply(void **state) {
 }
 
 /* The bound holds against an error that is put there: G of the weight, factorised with a diagonal
- * entry off by 0.01, has ||E|| = 0.01 (and f32 noise); the bound may not be below, nor, after six
- * powers, more than 4 times above ((10 * |z|)^(1/6) with |z| < 10). */
+ * entry off by 0.01, has ||E|| = 0.01 (and f32 noise); the bound may not be below, nor, after four
+ * powers, more than 4 times above ((10 * |z|)^(1/4) with |z| < 10). */
 static void test_error_bound(void **state) {
     (void)state;
     float *w = weight(K, K, 0), *g = mem_calloc(MEM_OTHER, (size_t)(K * K), sizeof *g);

@@ -92,6 +92,7 @@ struct svd_method {
     size_t (*memory)(int64_t m, int64_t n, int64_t rank);
     double accept; /* largest residual and orthogonality error of a sound result */
 };
-extern const struct svd_method method_krylov, method_slice, method_tridiagonal, method_gesdd, method_gesvd;
+extern const struct svd_method method_krylov, method_slice, method_tridiagonal, method_gesdd,
+    method_gesvd;
 
 #endif

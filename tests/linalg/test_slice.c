@@ -28,12 +28,14 @@ static float *weight(int64_t m, int64_t n, double head) {
     enum { HEAD = 24 };
     float *w = mem_alloc(MEM_OTHER, (size_t)(m * n), sizeof *w);
     double *u = mem_alloc(MEM_OTHER, (size_t)(HEAD * (m + n)), sizeof *u), *v = u + HEAD * m;
-    for (int64_t i = 0; i < HEAD * (m + n); i++) u[i] = normal(1, i);
+    for (int64_t i = 0; i < HEAD * (m + n); i++) {
+        u[i] = normal(1, i);
+        if (i < HEAD * m) u[i] *= head * pow((double)(i % HEAD) + 1, -0.7) / sqrt((double)m);
+    }
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
             double x = normal(2, i * n + j);
-            for (int t = 0; head > 0 && t < HEAD; t++)
-                x += head * pow(t + 1, -0.7) / sqrt((double)m) * u[i * HEAD + t] * v[j * HEAD + t];
+            for (int t = 0; head > 0 && t < HEAD; t++) x += u[i * HEAD + t] * v[j * HEAD + t];
             w[i * n + j] = (float)(0.02 * x);
         }
     mem_free(u);
@@ -124,6 +126,22 @@ static void test_windows_and_types(void **state) {
     svd_release(&again);
     mem_free(b);
     mem_free(t);
+    mem_free(w);
+}
+
+/* The chain serves the middle of a large matrix by this method. */
+static void test_in_the_chain(void **state) {
+    (void)state;
+    int64_t m = 1500, n = 1024, rank = 24;
+    float *w = weight(m, n, 8);
+    struct svd_matrix matrix = {w, DT_F32, m, n};
+    struct svd_request q = {.end = SVD_MIDDLE, .rank = rank};
+    struct svd_result r, chosen = serve(matrix, "slice", (n - rank) / 2, rank);
+    assert_ok(svd_compute(&matrix, &q, &r, &err));
+    assert_string_equal(r.served_by, "slice");
+    assert_memory_equal(r.sigma, chosen.sigma, (size_t)rank * sizeof *r.sigma);
+    svd_release(&chosen);
+    svd_release(&r);
     mem_free(w);
 }
 
@@ -295,10 +313,11 @@ static void test_error_bound(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_lapack),     cmocka_unit_test(test_windows_and_types),
-        cmocka_unit_test(test_double_values),      cmocka_unit_test(test_declines),
-        cmocka_unit_test(test_no_memory),          cmocka_unit_test(test_inertia),
-        cmocka_unit_test(test_solve_and_multiply), cmocka_unit_test(test_error_bound),
+        cmocka_unit_test(test_against_lapack), cmocka_unit_test(test_windows_and_types),
+        cmocka_unit_test(test_in_the_chain),   cmocka_unit_test(test_double_values),
+        cmocka_unit_test(test_declines),       cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_inertia),        cmocka_unit_test(test_solve_and_multiply),
+        cmocka_unit_test(test_error_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

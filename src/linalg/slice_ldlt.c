@@ -146,16 +146,33 @@ static void copy_block(const float *a, int64_t k, float *q, int64_t b) {
     for (int64_t j = 0; j < b; j++) memcpy(q + j * b + j, a + j * k + j, (size_t)(b - j) * 4);
 }
 
+struct eigen {
+    float *q, *e;
+    int64_t b;
+    int info;
+};
+
+/* The first of two bodies of parallel_for, the other is empty: inside a parallel region BLAS keeps to
+ * one thread.  The thousands of small products within ssyevd would each wake the other threads, which
+ * takes longer than the products. */
+static void diagonalise(void *ctx, int64_t begin, int64_t end) {
+    struct eigen *p = ctx;
+    (void)end;
+    if (begin > 0) return;
+    p->info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', (int)p->b, p->q, (int)p->b, p->e);
+}
+
 /* One step: block [at, at + width).  Its rotated columns, unscaled, go into panel [k, width] too. */
 static enum mil_status advance(struct ldlt *f, struct ldlt_step *s, float *q, float *panel,
                                struct mil_error *err) {
     int64_t k = f->k, b = s->width, rest = k - s->at - b;
     float e[LDLT_WIDTH], *a = f->a + s->at * k + s->at;
     copy_block(a, k, q, b);
-    int info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', (int)b, q, (int)b, e);
-    if (info != 0)
+    struct eigen problem = {q, e, b, 0};
+    parallel_for(2, 1, diagonalise, &problem);
+    if (problem.info != 0)
         return error_set(err, MIL_NUMERIC, "ssyevd of a %lld x %lld block did not converge (%d)",
-                         (long long)b, (long long)b, info);
+                         (long long)b, (long long)b, problem.info);
     s->taken = accept(e, q, b, rest == 0, panel);
     memcpy(f->d + s->at, e, (size_t)s->taken * sizeof *e);
     for (int64_t i = 0; i < s->taken; i++)

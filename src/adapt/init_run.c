@@ -259,7 +259,9 @@ enum mil_status init_run(struct adapter *a, const struct checkpoint *base,
     enum mil_status st = run->jobs && locks ? MIL_OK : error_nomem(err, a->n * sizeof *run->jobs);
     if (st == MIL_OK) {
         prepare(run);
+        mem_keep(run->budget / 2); /* every matrix takes the same large blocks */
         run_all(run);
+        mem_keep(0);
         tell_warnings(run); /* of jobs that failed */
         st = run->status;
         if (st != MIL_OK && err) *err = run->err;

@@ -2,7 +2,7 @@
 /* mem.c - heap blocks with a small header in front, so that use can be accounted per category.
  *
  *     base                    base + MEM_ALIGN
- *     | size, category | pad  | the caller's bytes ...
+ *     | sizes, category | pad | the caller's bytes ...
  */
 #include "core/mem.h"
 
@@ -13,8 +13,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "core/blocks.h"
+
 struct header {
-    size_t bytes;
+    size_t bytes, capacity; /* the caller's; the block's */
     enum mem_category category;
 };
 
@@ -45,9 +47,11 @@ void *mem_alloc(enum mem_category category, size_t n, size_t size) {
     size_t bytes, total;
     if (must_fail() || !checked_mul(n, size, &bytes)) return NULL;
     if (!checked_add(bytes, 2 * MEM_ALIGN - 1, &total)) return NULL;
-    struct header *h = aligned_alloc(MEM_ALIGN, total & ~(size_t)(MEM_ALIGN - 1));
+    size_t capacity;
+    struct header *h = block_new(total & ~(size_t)(MEM_ALIGN - 1), MEM_ALIGN, &capacity);
     if (!h) return NULL;
     h->bytes = bytes;
+    h->capacity = capacity;
     h->category = category;
     account(category, bytes, 0);
     return (unsigned char *)h + MEM_ALIGN;
@@ -76,7 +80,11 @@ void mem_free(void *p) {
     if (!p) return;
     struct header *h = header_of(p);
     account(h->category, 0, h->bytes);
-    free(h);
+    block_free(h, h->capacity);
+}
+
+void mem_keep(size_t bytes) {
+    block_keep(bytes);
 }
 
 char *mem_strndup(enum mem_category category, const char *s, size_t n) {

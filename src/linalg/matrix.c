@@ -11,8 +11,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/cpu.h"
 #include "core/mem.h"
 #include "core/threads.h"
+#include "kern/kern.h"
 #include "linalg/internal.h"
 
 enum { PANEL = 1 << 21, GRAIN = 1 << 15 };
@@ -20,55 +22,41 @@ enum { PANEL = 1 << 21, GRAIN = 1 << 15 };
 /* ---- widening ---- */
 
 struct widen {
-    const struct svd_matrix *w;
-    int64_t first;
-    double *f64;
-    float *f32;
+    const struct kern *kern;
+    struct kern_map map;
 };
 
-static inline float element_f32(const struct svd_matrix *w, int64_t i) {
-    if (w->dtype == DT_BF16) return bf16_to_f32(((const bf16 *)w->data)[i]);
-    if (w->dtype == DT_F16) return f16_to_f32(((const f16 *)w->data)[i]);
-    if (w->dtype == DT_F32) return ((const float *)w->data)[i];
-    return (float)((const double *)w->data)[i];
+/* The kernels of this machine; filled once a thread, which costs nothing. */
+static const struct kern *kernels(void) {
+    static _Thread_local struct kern kern;
+    if (!kern.map) kern_table_init(&kern, DT_F32, cpu_isa_used());
+    return &kern;
 }
 
-static void widen_f64(void *ctx, int64_t begin, int64_t end) {
-    const struct widen *c = ctx;
-    double *to = c->f64;
-    if (c->w->dtype == DT_BF16) {
-        const bf16 *from = (const bf16 *)c->w->data + c->first;
-        for (int64_t i = begin; i < end; i++) to[i] = (double)bf16_to_f32(from[i]);
-    } else if (c->w->dtype == DT_F32) {
-        const float *from = (const float *)c->w->data + c->first;
-        for (int64_t i = begin; i < end; i++) to[i] = (double)from[i];
-    } else if (c->w->dtype == DT_F64) {
-        const double *from = (const double *)c->w->data + c->first;
-        memcpy(to + begin, from + begin, (size_t)(end - begin) * sizeof *to);
-    } else {
-        for (int64_t i = begin; i < end; i++) to[i] = (double)element_f32(c->w, c->first + i);
-    }
+static struct widen widen_from(const struct svd_matrix *w, int64_t first, enum dtype to,
+                               void *out) {
+    const unsigned char *from = w->data;
+    return (struct widen){kernels(),
+                          {.y = out,
+                           .x = from + (size_t)first * dtype_size(w->dtype),
+                           .y_type = to,
+                           .x_type = w->dtype,
+                           .scale = 1}};
 }
 
-static void widen_f32(void *ctx, int64_t begin, int64_t end) {
+static void widen_run(void *ctx, int64_t begin, int64_t end) {
     const struct widen *c = ctx;
-    float *to = c->f32;
-    if (c->w->dtype == DT_BF16) {
-        const bf16 *from = (const bf16 *)c->w->data + c->first;
-        for (int64_t i = begin; i < end; i++) to[i] = bf16_to_f32(from[i]);
-    } else {
-        for (int64_t i = begin; i < end; i++) to[i] = element_f32(c->w, c->first + i);
-    }
+    c->kern->map(&c->map, begin, end);
 }
 
 void matrix_rows_f64(const struct svd_matrix *w, int64_t begin, int64_t end, double *out) {
-    struct widen c = {w, begin * w->n, out, NULL};
-    parallel_for((end - begin) * w->n, GRAIN, widen_f64, &c);
+    struct widen c = widen_from(w, begin * w->n, DT_F64, out);
+    parallel_for((end - begin) * w->n, GRAIN, widen_run, &c);
 }
 
 void matrix_rows_f32(const struct svd_matrix *w, int64_t begin, int64_t end, float *out) {
-    struct widen c = {w, begin * w->n, NULL, out};
-    parallel_for((end - begin) * w->n, GRAIN, widen_f32, &c);
+    struct widen c = widen_from(w, begin * w->n, DT_F32, out);
+    parallel_for((end - begin) * w->n, GRAIN, widen_run, &c);
 }
 
 /* Columns [begin, end), row-major with ld = end - begin. */
@@ -81,8 +69,8 @@ struct gather {
 static void gather_rows(void *ctx, int64_t begin, int64_t end) {
     const struct gather *g = ctx;
     for (int64_t i = begin; i < end; i++) {
-        struct widen c = {g->w, i * g->w->n + g->begin, g->out + i * g->cols, NULL};
-        widen_f64(&c, 0, g->cols);
+        struct widen c = widen_from(g->w, i * g->w->n + g->begin, DT_F64, g->out + i * g->cols);
+        widen_run(&c, 0, g->cols);
     }
 }
 
@@ -201,25 +189,26 @@ struct scan {
 static void scan_chunk(void *ctx, int64_t begin, int64_t end) {
     const struct scan *s = ctx;
     double sum = 0, buffer[512];
-    struct widen c = {s->w, begin, buffer, NULL};
     for (int64_t i = begin; i < end; i += 512) {
         int64_t n = end - i < 512 ? end - i : 512;
-        c.first = i;
-        widen_f64(&c, 0, n);
+        struct widen c = widen_from(s->w, i, DT_F64, buffer);
+        widen_run(&c, 0, n);
         for (int64_t j = 0; j < n; j++) sum += buffer[j] * buffer[j];
     }
     s->sums[begin / GRAIN] = sum;
     s->first[begin / GRAIN] = -1;
     if (isfinite(sum)) return;
     for (int64_t i = begin; i < end && s->first[begin / GRAIN] < 0; i++) {
-        c.first = i;
-        widen_f64(&c, 0, 1);
+        struct widen c = widen_from(s->w, i, DT_F64, buffer);
+        widen_run(&c, 0, 1);
         if (!isfinite(buffer[0])) s->first[begin / GRAIN] = i;
     }
 }
 
 static enum mil_status not_finite(const struct svd_matrix *w, int64_t i, struct mil_error *err) {
-    double value = w->dtype == DT_F64 ? ((const double *)w->data)[i] : (double)element_f32(w, i);
+    double value;
+    struct widen c = widen_from(w, i, DT_F64, &value);
+    widen_run(&c, 0, 1);
     return error_set(err, MIL_INPUT, "entry (%lld, %lld) is %s: a weight must be finite",
                      (long long)(i / w->n), (long long)(i % w->n),
                      isnan(value) ? "NaN" : "infinite");

@@ -5,8 +5,25 @@
 #error "included by table_tmpl.h"
 #endif
 
+/* Widening to f64, exact: how the decomposition of weights reads them. */
+static void map_widen(const struct kern_map *a, int64_t begin, int64_t end) {
+    double *y = a->y;
+    int64_t i = begin;
+    if (a->x_type == DT_BF16)
+        for (; i + VL <= end; i += VL) vf_store_f64(y + i, vf_from_bf16((const bf16 *)a->x + i));
+    if (a->x_type == DT_F32)
+        for (; i + VL <= end; i += VL) vf_store_f64(y + i, vf_load((const float *)a->x + i));
+    if (a->x_type == DT_F16)
+        for (; i + VL <= end; i += VL) vf_store_f64(y + i, vf_load_any(DT_F16, a->x, i, VL));
+    if (i < end) kern_ref_map_f32(a, i, end);
+}
+
 static void map(const struct kern_map *a, int64_t begin, int64_t end) {
     bool plain = !a->accumulate && a->scale == 1.0;
+    if (plain && a->y_type == DT_F64 && a->x_type != DT_F64) {
+        map_widen(a, begin, end);
+        return;
+    }
     if (a->x_type == DT_F64 || a->y_type == DT_F64 || (plain && a->x_type == a->y_type)) {
         kern_ref_map_f32(a, begin, end);
         return;

@@ -28,6 +28,11 @@ static inline vf vf_load(const float *p) {
 static inline void vf_store(float *p, vf x) {
     _mm512_storeu_ps(p, x);
 }
+static inline void vf_store_f64(double *p, vf x) {
+    __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
+    _mm512_storeu_pd(p, _mm512_cvtps_pd(_mm512_castps512_ps256(x)));
+    _mm512_storeu_pd(p + 8, _mm512_cvtps_pd(high));
+}
 static inline vf vf_fma(vf a, vf b, vf c) {
     return _mm512_fmadd_ps(a, b, c);
 }
@@ -101,6 +106,10 @@ static inline vf vf_load(const float *p) {
 }
 static inline void vf_store(float *p, vf x) {
     _mm256_storeu_ps(p, x);
+}
+static inline void vf_store_f64(double *p, vf x) {
+    _mm256_storeu_pd(p, _mm256_cvtps_pd(_mm256_castps256_ps128(x)));
+    _mm256_storeu_pd(p + 4, _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
 }
 static inline vf vf_fma(vf a, vf b, vf c) {
     return _mm256_fmadd_ps(a, b, c);

@@ -11,7 +11,7 @@
 #include "backend/product.h"
 #include "linalg/krylov.h"
 
-enum { BLOCK = 512, DEPTH = 1024, PANEL = 1 << 21 };
+enum { BLOCK = 256, DEPTH = 1024, PANEL = 1 << 21 };
 
 /* Columns [j, j + nb) of the lower triangle: gram[j + jj][i] for i >= j, by rows of C^T. */
 static enum mil_status block_column(struct product *p, const struct svd_matrix *w, double c,

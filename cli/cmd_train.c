@@ -17,23 +17,26 @@ struct train_args {
 struct train_screen {
     char model[4096];
     int64_t rank;
-    double init_seconds, init_residual;
-    size_t modules;
+    double init_start, init_residual;
     int width; /* digits of the number of steps */
 };
 
+/* Modules are made side by side: their seconds overlap.  The first one to be finished was among the
+ * first to begin. */
 static void on_init(void *ctx, const struct mil_init_row *row) {
     struct train_screen *s = ctx;
-    s->modules = row->total;
-    s->init_seconds += row->seconds;
-    if (row->residual > s->init_residual) s->init_residual = row->residual;
-    size_t done = row->index + 1;
     char left[32], seconds[32];
-    mil_format_seconds(left, s->init_seconds / (double)done * (double)(row->total - done));
-    screen_progress("initialising module %zu of %zu, ETA %s", done, row->total, left);
-    if (done < row->total) return;
-    screen_line("initialised %zu modules in %s (largest residual %.1e)", row->total,
-                mil_format_seconds(seconds, s->init_seconds), s->init_residual);
+    size_t done = row->index + 1;
+    if (row->index == 0) s->init_start = mil_clock() - row->seconds;
+    if (row->residual > s->init_residual) s->init_residual = row->residual;
+    if (done == row->total)
+        screen_line("initialised %zu modules in %s (largest residual %.1e)", row->total,
+                    mil_format_seconds(seconds, mil_clock() - s->init_start), s->init_residual);
+    else if (row->left >= 0)
+        screen_progress("initialising module %zu of %zu, ETA %s", done, row->total,
+                        mil_format_seconds(left, row->left));
+    else
+        screen_progress("initialising module %zu of %zu", done, row->total);
 }
 
 static void on_start(void *ctx, const struct mil_train_facts *facts) {

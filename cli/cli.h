@@ -98,6 +98,15 @@ bool complete_script(FILE *f, const char *shell);
 enum mil_compute cli_compute(const char *dtype);
 const char *const *choices_compute(void);
 const char *const *choices_stored(void); /* bf16, f16, f32 */
+/* "a,b c" as names; names[0 .. n) lie in text. */
+struct name_list {
+    char text[4096];
+    const char *names[128];
+    size_t n;
+};
+/* The modules that an option's value names.  MIL_USAGE, which names the option: none, too many, too long. */
+enum mil_status cli_names(const char *option, const char *value, struct name_list *out,
+                          struct mil_error *err);
 /* 1234567 as "1,234,567". */
 const char *cli_grouped(char buf[32], int64_t n);
 /* PEFT's line: "trainable params: 1,024 || all params: 2,048 || trainable%: 50.0000". */

@@ -87,23 +87,8 @@ static enum mil_status print_result(const struct analyze_args *args, const mil_s
 
 /* ---- the verb */
 
-/* "a,b,c" -> names inside buffer. */
-static size_t split(char *buffer, const char **names, size_t max) {
-    size_t n = 0;
-    for (char *s = buffer; *s && n < max;) {
-        s += strspn(s, ", ");
-        size_t k = strcspn(s, ", ");
-        if (k == 0) break;
-        names[n++] = s;
-        s += k;
-        if (*s) *s++ = '\0';
-    }
-    return n;
-}
-
 static enum mil_status run_spectrum(const struct analyze_args *args, struct mil_error *err) {
-    char buffer[4096];
-    const char *names[128];
+    struct name_list targets;
     if (args->adapters.n)
         return cli_usage(err, "'%s': spectrum takes a model alone, no adapter",
                          args->adapters.items[0]);
@@ -112,20 +97,17 @@ static enum mil_status run_spectrum(const struct analyze_args *args, struct mil_
     if (args->values && !args->json)
         return cli_usage(err,
                          "--values goes with --json; spectrum.json of --output has them always");
-    if (strlen(args->targets) >= sizeof buffer)
-        return cli_usage(err, "--target-modules: more than %zu bytes", sizeof buffer - 1);
-    memcpy(buffer, args->targets, strlen(args->targets) + 1);
-    size_t n = split(buffer, names, sizeof names / sizeof *names);
-    if (n == 0) return cli_usage(err, "--target-modules '%s': no module named", args->targets);
+    enum mil_status st = cli_names("--target-modules", args->targets, &targets, err);
+    if (st != MIL_OK) return st;
     struct mil_spectrum_options options = {.model = args->model,
                                            .rank = args->rank,
-                                           .targets = names,
-                                           .n_targets = n,
+                                           .targets = targets.names,
+                                           .n_targets = targets.n,
                                            .layers = args->layers,
                                            .out = args->output};
     struct analyze_screen screen = {.json = args->json, .start = mil_clock()};
     mil_spectrum *s = NULL;
-    enum mil_status st = mil_spectrum_run(&options, on_row, &screen, &s, err);
+    st = mil_spectrum_run(&options, on_row, &screen, &s, err);
     if (st == MIL_OK) st = print_result(args, s, err);
     mil_spectrum_free(&s);
     return st;

@@ -17,21 +17,6 @@ struct init_screen {
     json_t *rows; /* in canonical order */
 };
 
-/* "a,b,c" -> names inside buffer. */
-static size_t split(const char *list, char *buffer, size_t cap, const char **names, size_t max) {
-    size_t n = 0;
-    snprintf(buffer, cap, "%s", list);
-    for (char *s = buffer; *s && n < max;) {
-        s += strspn(s, ", ");
-        size_t k = strcspn(s, ", ");
-        if (k == 0) break;
-        names[n++] = s;
-        s += k;
-        if (*s) *s++ = '\0';
-    }
-    return n;
-}
-
 static void print_head(void) {
     printf("%-40s %13s %5s %9s %9s %24s %10s %8s  %s\n", "module", "shape", "rank", "seconds",
            "residual", "sigma of the adapter", "sigma max", "cut", "by");
@@ -132,20 +117,17 @@ static const char *const *choices_methods(void) {
 
 static enum mil_status run_init(const void *p, struct mil_error *err) {
     const struct init_args *args = p;
-    char buffer[4096];
-    const char *names[128];
-    if (strlen(args->targets) >= sizeof buffer)
-        return cli_usage(err, "--target-modules: more than %zu bytes", sizeof buffer - 1);
-    size_t n = split(args->targets, buffer, sizeof buffer, names, 128);
-    if (n == 0) return cli_usage(err, "--target-modules '%s': no module named", args->targets);
+    struct name_list targets;
+    enum mil_status st = cli_names("--target-modules", args->targets, &targets, err);
+    if (st != MIL_OK) return st;
     struct mil_adapter_options options = {.model = args->model,
                                           .out = args->out,
                                           .method = args->method,
                                           .rank = args->rank,
                                           .alpha = args->alpha,
                                           .dropout = args->dropout,
-                                          .targets = names,
-                                          .n_targets = n,
+                                          .targets = targets.names,
+                                          .n_targets = targets.n,
                                           .seed = (uint64_t)args->seed,
                                           .svd_cache = args->svd_cache,
                                           .svd_cache_limit =
@@ -155,7 +137,7 @@ static enum mil_status run_init(const void *p, struct mil_error *err) {
     struct mil_adapter_result result;
     cli_catch_stop();
     screen_progress("reading %s", args->model);
-    enum mil_status st = mil_adapter_init(&options, on_row, &screen, &result, err);
+    st = mil_adapter_init(&options, on_row, &screen, &result, err);
     screen_clear();
     if (st == MIL_OK && args->json) st = print_json_result(args, &screen, &result, err);
     if (st == MIL_OK && !args->json) print_result(args, &result);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* common.c - what several verbs share: closed sets of names, JSON output, the stop signals. */
+/* common.c - what several verbs share: sets and lists of names, JSON output, the stop signals. */
 #include <errno.h>
 #include <jansson.h>
 #include <signal.h>
@@ -19,6 +19,22 @@ const char *const *choices_stored(void) {
 
 enum mil_compute cli_compute(const char *dtype) {
     return strcmp(dtype, "f32") == 0 ? MIL_F32 : MIL_BF16;
+}
+
+enum mil_status cli_names(const char *option, const char *value, struct name_list *out,
+                          struct mil_error *err) {
+    size_t bytes = strlen(value), most = sizeof out->names / sizeof *out->names;
+    out->n = 0;
+    if (bytes >= sizeof out->text)
+        return cli_usage(err, "%s: more than %zu bytes", option, sizeof out->text - 1);
+    memcpy(out->text, value, bytes + 1);
+    for (char *s = out->text + strspn(out->text, ", "); *s; s += strspn(s, ", ")) {
+        if (out->n == most) return cli_usage(err, "%s: more than %zu names", option, most);
+        out->names[out->n++] = s;
+        s += strcspn(s, ", ");
+        if (*s) *s++ = '\0';
+    }
+    return out->n ? MIL_OK : cli_usage(err, "%s '%s': no module named", option, value);
 }
 
 const char *cli_grouped(char buf[32], int64_t n) {

@@ -71,6 +71,8 @@ refused 2 "must lie between" analyze spectrum base --rank 0
 refused 2 "rank is 17, but model.layers.0.self_attn.k_proj is 16 x 32" analyze spectrum base --rank 17
 refused 2 "did you mean 'q_proj'?" analyze spectrum base --target-modules q_prj
 refused 2 "no module named" analyze spectrum base --target-modules ,
+refused 2 "more than 128 names" analyze spectrum base --target-modules "$(printf 'q_proj,%.0s' {1..129})"
+refused 2 "more than 4095 bytes" analyze spectrum base --target-modules "$(printf 'q%.0s' {1..4096})"
 refused 2 "the model has layers 0 to 1" analyze spectrum base --layers 0-2
 refused 2 "the model has layers 0 to 1" analyze spectrum base --layers 1-0
 : >file

@@ -149,11 +149,12 @@ struct job {
 static enum mil_status run_job(struct job *j, struct mil_error *err) {
     struct mil_spectrum_row *row = &j->s->rows[j->index];
     double *sigma = j->s->sigma + (row->sigma - j->s->sigma);
-    struct svd_matrix w;
-    float *copy = NULL;
+    struct weight_view plain;
+    float *copy;
     double start = clock_seconds();
     const struct weight_view *v = checkpoint_module(j->base, row->layer, row_module(row));
-    enum mil_status st = weight_matrix(v, &w, &copy, err);
+    enum mil_status st = weight_plain(v, &plain, &copy, err);
+    struct svd_matrix w = {plain.data, plain.dtype, plain.rows, plain.cols};
     if (st == MIL_OK) st = svd_values(&w, sigma, err);
     if (st == MIL_OK) {
         spectrum_measure(sigma, (int64_t)row->n_sigma, j->s->rank, weight_frobenius(&w),

@@ -1,24 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* weight.c - see weight.h.  Weights are read from the mapped file; only block types, permuted rows
- * and misaligned tensors are copied. */
+/* weight.c - ||W||_F^2 = sum of W_ij^2, in f64, from the values as they are stored.  The sum of the
+ * squares of the singular values is held against it. */
 #include "analysis/weight.h"
 
 #include <math.h>
-
-#include "core/mem.h"
-
-enum mil_status weight_matrix(const struct weight_view *v, struct svd_matrix *w, float **copy,
-                              struct mil_error *err) {
-    size_t n = (size_t)v->rows * (size_t)v->cols;
-    *copy = NULL;
-    *w = (struct svd_matrix){v->data, v->dtype, v->rows, v->cols};
-    if (dtype_block_elems(v->dtype) == 1 && weight_usable_as(v, v->dtype)) return MIL_OK;
-    *copy = mem_alloc(MEM_SCRATCH, n, sizeof **copy);
-    if (!*copy) return error_nomem(err, n * sizeof **copy);
-    weight_to_f32(v, *copy);
-    *w = (struct svd_matrix){*copy, DT_F32, v->rows, v->cols};
-    return MIL_OK;
-}
 
 static double value_at(const struct svd_matrix *w, size_t i) {
     switch (w->dtype) {

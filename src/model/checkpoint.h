@@ -33,6 +33,12 @@ void weight_to_f32(const struct weight_view *v, float *dst);
 void weight_to_bf16(const struct weight_view *v, bf16 *dst);
 /* true if the view's bytes are already a row-major matrix of type t, aligned to its element. */
 bool weight_usable_as(const struct weight_view *v, enum dtype t);
+/* The same for the plain type it is stored in, whichever that is; false for block types. */
+bool weight_is_plain(const struct weight_view *v);
+/* *out: a view for which weight_is_plain holds: v itself, or one of a copy in f32 (exact but for
+ * f64), which *copy owns (mem_free; NULL without a copy, also after failure).  MIL_NOMEM. */
+enum mil_status weight_plain(const struct weight_view *v, struct weight_view *out, float **copy,
+                             struct mil_error *err);
 
 struct layer_views {
     struct weight_view attn_norm, mlp_norm, weight[MODULES], bias[MODULES];

@@ -12,6 +12,7 @@
 
 #include <stdatomic.h>
 
+#include "core/mem.h"
 #include "core/threads.h"
 #include "kern/dequant.h"
 
@@ -47,6 +48,25 @@ void weight_row_f32(const struct weight_view *v, int64_t i, float *dst) {
 
 bool weight_usable_as(const struct weight_view *v, enum dtype t) {
     return v->dtype == t && v->head_permuted == 0 && (uintptr_t)v->data % dtype_size(t) == 0;
+}
+
+bool weight_is_plain(const struct weight_view *v) {
+    return dtype_block_elems(v->dtype) == 1 && weight_usable_as(v, v->dtype);
+}
+
+enum mil_status weight_plain(const struct weight_view *v, struct weight_view *out, float **copy,
+                             struct mil_error *err) {
+    size_t n = (size_t)v->rows * (size_t)v->cols;
+    *copy = NULL;
+    *out = *v;
+    if (weight_is_plain(v)) return MIL_OK;
+    *copy = mem_alloc(MEM_SCRATCH, n, sizeof **copy);
+    if (!*copy) return error_nomem(err, n * sizeof **copy);
+    weight_to_f32(v, *copy);
+    out->data = *copy;
+    out->dtype = DT_F32;
+    out->head_permuted = 0;
+    return MIL_OK;
 }
 
 /* ---- finding NaN and infinity: all exponent bits set ---- */

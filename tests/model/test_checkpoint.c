@@ -381,6 +381,40 @@ static void test_conversion(void **state) {
     weight_row_f32(&v, 0, row);
 }
 
+/* Where it lies, or the same values in a copy: misaligned, permuted, in blocks. */
+static void test_plain_weight(void **state) {
+    (void)state;
+    struct mil_error err = {0};
+    enum { ROWS = 8, COLS = 32 };
+    float values[ROWS * COLS], row[COLS], *copy;
+    _Alignas(8) unsigned char stored[ROWS * COLS * sizeof(float) + 1], blocks[ROWS * 34];
+    struct weight_view v = {"w", values, DT_F32, ROWS, COLS, 0}, plain;
+    for (int i = 0; i < ROWS * COLS; i++) values[i] = (float)(i * i % 89) / 8 - 3;
+    assert_ok(weight_plain(&v, &plain, &copy, &err));
+    assert_true(weight_is_plain(&v) && !copy && plain.data == values && plain.dtype == DT_F32);
+
+    memcpy(stored + 1, values, sizeof values);
+    for (int i = 0; i < ROWS * 34; i++) /* Q8_0: the scale 1 as f16, 32 signed bytes */
+        blocks[i] = (unsigned char)(i % 34 == 0 ? 0 : i % 34 == 1 ? 0x3c : i * 7);
+    const struct weight_view hard[] = {{"misaligned", stored + 1, DT_F32, ROWS, COLS, 0},
+                                       {"permuted", values, DT_F32, ROWS, COLS, 2},
+                                       {"blocks", blocks, DT_Q8_0, ROWS, COLS, 0}};
+    for (int i = 0; i < 3; i++) {
+        assert_false(weight_is_plain(&hard[i]));
+        assert_ok(weight_plain(&hard[i], &plain, &copy, &err));
+        assert_true(weight_is_plain(&plain) && plain.data == copy);
+        for (int64_t r = 0; r < ROWS; r++) {
+            weight_row_f32(&hard[i], r, row);
+            assert_memory_equal(row, copy + r * COLS, sizeof row);
+        }
+        mem_free(copy);
+    }
+    mem_fail_after(0);
+    assert_int_equal(weight_plain(&hard[0], &plain, &copy, &err), MIL_NOMEM);
+    mem_fail_after(-1);
+    assert_null(copy);
+}
+
 static void test_full_saved_and_loaded(void **state) {
     (void)state;
     struct mil_error err = {0};
@@ -468,6 +502,7 @@ int main(void) {
                                        cmocka_unit_test(test_gguf_refused),
                                        cmocka_unit_test(test_gguf_rope_divisors),
                                        cmocka_unit_test(test_conversion),
+                                       cmocka_unit_test(test_plain_weight),
                                        cmocka_unit_test(test_full_saved_and_loaded),
                                        cmocka_unit_test(test_fresh)};
     return cmocka_run_group_tests(tests, NULL, NULL);

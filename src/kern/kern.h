@@ -167,6 +167,21 @@ struct kern_triangle {
 };
 enum { KERN_TRIANGLE_ROWS = 16, KERN_TRIANGLE_TILE = 256, KERN_TRIANGLE_LANES = 16 };
 
+/* A stored matrix times a block of vectors, in f64: w [rows][cols], row-major with ld, of a plain
+ * float type, widened exactly on the way; in and out f64 with `width` numbers a row, a multiple of
+ * KERN_WEIGH_LANES.
+ *   weigh:    out [rows][width] = w in [cols][width];      range: groups of KERN_WEIGH_GROUP rows
+ *   weigh_t:  out [cols][width] = w^T in [rows][width];    range: groups of that many columns
+ * Each element of out is one chain over the inner axis in order. */
+struct kern_weigh {
+    const void *w;
+    enum dtype type;
+    int64_t rows, cols, ld, width;
+    const double *in;
+    double *out;
+};
+enum { KERN_WEIGH_GROUP = 96, KERN_WEIGH_LANES = 8 };
+
 /* X(member, argument struct) */
 #define KERN_OP_MAP(X)                                                                             \
     X(map, kern_map)                                                                               \
@@ -187,7 +202,9 @@ enum { KERN_TRIANGLE_ROWS = 16, KERN_TRIANGLE_TILE = 256, KERN_TRIANGLE_LANES = 
     X(adamw, kern_adamw)                                                                           \
     X(sum_squares, kern_sum_squares)                                                               \
     X(triangle_fwd, kern_triangle)                                                                 \
-    X(triangle_bwd, kern_triangle)
+    X(triangle_bwd, kern_triangle)                                                                 \
+    X(weigh, kern_weigh)                                                                           \
+    X(weigh_t, kern_weigh)
 
 struct kern {
     enum dtype act, real;

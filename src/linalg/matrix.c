@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* matrix.c - the operator of a stored weight: its products and its Gram matrix, in f64.
  *
- * A weight of a 7B model is 90 MB as bf16 and 360 MB as f64.  It is therefore widened panel by
- * panel (PANEL numbers, 16 MB) and each panel goes through a dgemm while it is in the cache; the
- * order of the panels, and with it every sum, is fixed by the shape.
+ * A weight of a 7B model is 90 MB as bf16 and 360 MB as f64.  Products widen it tile by tile inside
+ * the kernels (kern/x86/weigh_tmpl.h); the Gram matrix, and machines without those kernels, panel by
+ * panel (PANEL numbers, 16 MB), each of which goes through a dsyrk or dgemm while it is in the
+ * cache.  The order of the sums is fixed by the shape.
  *
  * A row-major panel [rows, n] is, by columns, its transpose [n, rows]; the BLAS calls below are
  * written by columns, as the blocks of vectors are. */
@@ -95,9 +96,10 @@ static double *panel_new(const struct svd_matrix *w, struct mil_error *err) {
     return panel;
 }
 
-/* out [m, p] = W in, in [n, p]. */
-static enum mil_status times(const struct svd_matrix *w, const double *in, int64_t p, double *out,
-                             struct mil_error *err) {
+/* By panels and dgemm, where there is no vector kernel: out [m, p] = W in, in [n, p]; or, turned, out
+ * [n, p] = W^T in, in [m, p]. */
+static enum mil_status by_panels(const struct svd_matrix *w, bool turned, const double *in,
+                                 int64_t p, double *out, struct mil_error *err) {
     double *panel = panel_new(w, err);
     if (!panel) return MIL_NOMEM;
     int64_t step = panel_rows(w);
@@ -105,38 +107,85 @@ static enum mil_status times(const struct svd_matrix *w, const double *in, int64
     for (int64_t i = 0; i < w->m; i += step) {
         int64_t rows = w->m - i < step ? w->m - i : step;
         matrix_rows_f64(w, i, i + rows, panel);
-        cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, (int)rows, (int)p, n, 1.0, panel, n,
-                    in, n, 0.0, out + i, m);
+        if (turned)
+            cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, n, (int)p, (int)rows, 1.0, panel,
+                        n, in + i, m, i == 0 ? 0.0 : 1.0, out, n);
+        else
+            cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, (int)rows, (int)p, n, 1.0, panel,
+                        n, in, n, 0.0, out + i, m);
     }
     mem_free(panel);
     return MIL_OK;
 }
 
-/* out [n, p] = W^T in, in [m, p]. */
-static enum mil_status times_t(const struct svd_matrix *w, const double *in, int64_t p, double *out,
-                               struct mil_error *err) {
-    double *panel = panel_new(w, err);
-    if (!panel) return MIL_NOMEM;
-    int64_t step = panel_rows(w);
-    int m = (int)w->m, n = (int)w->n;
-    for (int64_t i = 0; i < w->m; i += step) {
-        int64_t rows = w->m - i < step ? w->m - i : step;
-        matrix_rows_f64(w, i, i + rows, panel);
-        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, n, (int)p, (int)rows, 1.0, panel, n,
-                    in + i, m, i == 0 ? 0.0 : 1.0, out, n);
-    }
-    mem_free(panel);
+/* Blocks of vectors between [rows, p] by columns and [rows][width] by rows, zeros beyond p. */
+struct turn {
+    double *by_columns, *by_rows;
+    int64_t rows, p, width;
+};
+
+static void to_rows(void *ctx, int64_t begin, int64_t end) {
+    const struct turn *t = ctx;
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t c = 0; c < t->width; c++)
+            t->by_rows[i * t->width + c] = c < t->p ? t->by_columns[i + c * t->rows] : 0;
+}
+
+static void to_columns(void *ctx, int64_t begin, int64_t end) {
+    const struct turn *t = ctx;
+    for (int64_t c = 0; c < t->p; c++)
+        for (int64_t i = begin; i < end; i++)
+            t->by_columns[i + c * t->rows] = t->by_rows[i * t->width + c];
+}
+
+struct weighing {
+    struct kern_weigh args;
+    bool turned;
+};
+
+static void weigh_groups(void *ctx, int64_t begin, int64_t end) {
+    const struct weighing *c = ctx;
+    if (c->turned)
+        kernels()->weigh_t(&c->args, begin, end);
+    else
+        kernels()->weigh(&c->args, begin, end);
+}
+
+/* The same by the kernels: no panel is packed twice, and sums do not depend on the threads. */
+static enum mil_status product(const struct svd_matrix *w, bool turned, const double *in, int64_t p,
+                               double *out, struct mil_error *err) {
+    if (kernels()->from.weigh == ISA_REF) return by_panels(w, turned, in, p, out, err);
+    int64_t rows_in = turned ? w->m : w->n, rows_out = turned ? w->n : w->m;
+    int64_t width = (p + KERN_WEIGH_LANES - 1) / KERN_WEIGH_LANES * KERN_WEIGH_LANES;
+    size_t size = (size_t)(w->m + w->n) * (size_t)width;
+    double *lanes = mem_alloc(MEM_SCRATCH, size, sizeof *lanes);
+    if (!lanes) return error_nomem(err, size * sizeof *lanes);
+    struct turn from = {(double *)(uintptr_t)in, lanes, rows_in, p, width};
+    struct turn to = {out, lanes + rows_in * width, rows_out, p, width};
+    struct weighing c = {{.w = w->data,
+                          .type = w->dtype,
+                          .rows = w->m,
+                          .cols = w->n,
+                          .ld = w->n,
+                          .width = width,
+                          .in = lanes,
+                          .out = to.by_rows},
+                         turned};
+    parallel_for(rows_in, 64, to_rows, &from);
+    parallel_for((rows_out + KERN_WEIGH_GROUP - 1) / KERN_WEIGH_GROUP, 1, weigh_groups, &c);
+    parallel_for(rows_out, 64, to_columns, &to);
+    mem_free(lanes);
     return MIL_OK;
 }
 
 enum mil_status matrix_apply(const struct svd_matrix *w, const double *x, int64_t p, double *y,
                              struct mil_error *err) {
-    return w->m < w->n ? times_t(w, x, p, y, err) : times(w, x, p, y, err);
+    return product(w, w->m < w->n, x, p, y, err);
 }
 
 enum mil_status matrix_apply_t(const struct svd_matrix *w, const double *y, int64_t p, double *x,
                                struct mil_error *err) {
-    return w->m < w->n ? times(w, y, p, x, err) : times_t(w, y, p, x, err);
+    return product(w, w->m >= w->n, y, p, x, err);
 }
 
 /* ---- the Gram matrix ---- */

@@ -23,6 +23,7 @@
 #include "kern/ref/rope_tmpl.h"
 #include "kern/ref/swiglu_tmpl.h"
 #include "kern/ref/triangle_tmpl.h"
+#include "kern/ref/weigh_tmpl.h"
 
 void KERN_REF_MAP(const struct kern_map *a, int64_t begin, int64_t end) {
     map(a, begin, end);

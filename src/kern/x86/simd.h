@@ -28,6 +28,20 @@ static inline vf vf_load(const float *p) {
 static inline void vf_store(float *p, vf x) {
     _mm512_storeu_ps(p, x);
 }
+enum { VD = 8 }; /* lanes of f64 */
+typedef __m512d vd;
+static inline vd vd_set(double x) {
+    return _mm512_set1_pd(x);
+}
+static inline vd vd_load(const double *p) {
+    return _mm512_loadu_pd(p);
+}
+static inline void vd_store(double *p, vd x) {
+    _mm512_storeu_pd(p, x);
+}
+static inline vd vd_fma(vd a, vd b, vd c) {
+    return _mm512_fmadd_pd(a, b, c);
+}
 static inline void vf_store_f64(double *p, vf x) {
     __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
     _mm512_storeu_pd(p, _mm512_cvtps_pd(_mm512_castps512_ps256(x)));
@@ -106,6 +120,20 @@ static inline vf vf_load(const float *p) {
 }
 static inline void vf_store(float *p, vf x) {
     _mm256_storeu_ps(p, x);
+}
+enum { VD = 4 };
+typedef __m256d vd;
+static inline vd vd_set(double x) {
+    return _mm256_set1_pd(x);
+}
+static inline vd vd_load(const double *p) {
+    return _mm256_loadu_pd(p);
+}
+static inline void vd_store(double *p, vd x) {
+    _mm256_storeu_pd(p, x);
+}
+static inline vd vd_fma(vd a, vd b, vd c) {
+    return _mm256_fmadd_pd(a, b, c);
 }
 static inline void vf_store_f64(double *p, vf x) {
     _mm256_storeu_pd(p, _mm256_cvtps_pd(_mm256_castps256_ps128(x)));

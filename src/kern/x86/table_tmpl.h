@@ -20,6 +20,7 @@
 #include "kern/x86/rmsnorm_tmpl.h"
 #include "kern/x86/rope_tmpl.h"
 #include "kern/x86/triangle_tmpl.h"
+#include "kern/x86/weigh_tmpl.h"
 
 #include "kern/x86/attention_bwd_tmpl.h"
 

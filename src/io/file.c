@@ -262,3 +262,8 @@ fail:
     close(fd);
     return st;
 }
+
+void file_scattered(const void *bytes, size_t n, bool on) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)bytes & ~(page - 1);
+    madvise((void *)first, n + ((uintptr_t)bytes - first), on ? MADV_RANDOM : MADV_NORMAL);
+}

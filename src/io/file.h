@@ -80,4 +80,8 @@ enum mil_status stage_open(struct stage *s, const char *path, bool replace, stru
 enum mil_status stage_commit(struct stage *s, struct mil_error *err);
 void stage_abort(struct stage *s);
 
+/* Mapped bytes will be read here and there (on), or in runs again: with read-ahead, a few kilobytes
+ * from each weight would bring in the whole file.  A hint; never fails. */
+void file_scattered(const void *bytes, size_t n, bool on);
+
 #endif

@@ -6,6 +6,7 @@
  * the N elements in row-major order (all elements where N <= 4096).  Values are taken as the model
  * uses them, so the same values stored in another type, order or file give the same fingerprint. */
 #include "core/mem.h"
+#include "io/file.h"
 #include "model/checkpoint.h"
 
 enum { RUNS = 16, RUN_LENGTH = 256 };
@@ -25,14 +26,18 @@ static void add_elements(struct hash *h, const struct weight_view *v, int64_t be
 
 static void add_weight(struct hash *h, const struct weight_view *v, float *row) {
     int64_t n = v->rows * v->cols, shape[2] = {v->rows, v->cols};
+    size_t bytes;
     hash_add(h, v->name, strlen(v->name) + 1);
     hash_add(h, shape, sizeof shape);
     if (n <= RUNS * RUN_LENGTH) {
         add_elements(h, v, 0, n, row);
         return;
     }
+    bool sized = dtype_bytes(v->dtype, (uint64_t)n, &bytes);
+    if (sized) file_scattered(v->data, bytes, true);
     for (int64_t k = 0; k < RUNS; k++)
         add_elements(h, v, k * (n - RUN_LENGTH) / (RUNS - 1), RUN_LENGTH, row);
+    if (sized) file_scattered(v->data, bytes, false);
 }
 
 enum mil_status checkpoint_fingerprint(const struct checkpoint *c, char out[HASH_HEX],

@@ -34,8 +34,9 @@ asan: ## build with AddressSanitizer and UBSan in build-asan and run the tests t
 	@$(MAKE) --no-print-directory check BUILD=build-asan BUILD_TYPE=Debug \
 	  CMAKE_FLAGS="$(CMAKE_FLAGS) -DMILORA_SANITIZE=ON -DCMAKE_C_FLAGS_DEBUG='-g -O1'"
 
-bench: all ## kernels: reference against variants against library
-	@for b in $(BUILD)/bench_*; do case $$b in *.*) ;; *) echo "== $$b"; $$b;; esac; done
+bench: all ## kernels: reference against variants against library; the partial SVD of SmolLM2's shapes
+	@$(BUILD)/bench_kern
+	@$(BUILD)/bench_svd --shapes smollm2
 
 fmt: ## format every C file
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

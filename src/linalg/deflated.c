@@ -48,7 +48,8 @@ struct inner {
     int64_t p;
     const double *delta;               /* [p] */
     float *rhs, *x, *step, *z, *spare; /* [k, p] and more; rhs: r_i on entry */
-    float *h;                          /* [d->p, p] */
+    int steps;
+    float *h; /* [d->p, p] */
 };
 
 /* x -= V (V^T x). */
@@ -129,7 +130,7 @@ static void chebyshev(const struct inner *in) {
     memset(in->x, 0, bytes);
     memset(in->step, 0, bytes);
     memcpy(in->z, in->rhs, bytes);
-    for (int n = 0; n < in->d->inner_steps; n++) {
+    for (int n = 0; n < in->steps; n++) {
         if (n > 0) measure(in);
         advance(in, n);
     }
@@ -224,7 +225,19 @@ static void scale_rows(const struct deflated *d, double *h, int64_t p) {
         for (int64_t i = 0; i < d->guards; i++) h[i + j * d->guards] *= d->guard_sigma[i];
 }
 
-/* ---- one correction ---- */
+/* ---- one correction ----
+ *
+ * A residual above `rough` s_0 is that of left vectors computed as H x / s: error along large values,
+ * which one application of B removes; the rest is small and left to the next step. */
+
+static const double rough = 1e-5;
+enum { FEW_STEPS = 2 };
+
+static double largest(const double *x, int64_t n) {
+    double most = 0;
+    for (int64_t i = 0; i < n; i++) most = fmax(most, x[i]);
+    return most;
+}
 
 /* t = side c (what the columns' solver makes of side r / ||r||), guards aside. */
 static void solve_rest(struct inner *in, const double *lambda, const double *r, double *norm,
@@ -235,6 +248,7 @@ static void solve_rest(struct inner *in, const double *lambda, const double *r, 
         double by = norm[j] > 0 ? d->side / norm[j] : 0;
         for (int64_t i = 0; i < d->k; i++) in->rhs[i + j * d->k] = (float)(by * r[i + j * d->k]);
     }
+    in->steps = largest(norm, in->p) > rough * sqrt(d->top / d->c) ? FEW_STEPS : d->inner_steps;
     int64_t at = border(d, lambda, in->p);
     solve_columns(in, lambda, delta, 0, at, d->side < 0);
     solve_columns(in, lambda, delta, at, in->p, d->side > 0);

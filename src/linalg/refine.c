@@ -212,21 +212,6 @@ fail:
     return st;
 }
 
-/* Pairs at either end of the block that have converged are done with: move the window past them. A
- * locked pair and a moving one stay as orthogonal as the corrections are small. */
-static void lock_converged(struct refine *f, struct scratch *s) {
-    double limit = f->target * f->scale;
-    while (s->p > 1 && cblas_dnrm2(s->k, s->r + (size_t)(s->p - 1) * (size_t)s->k, 1) <= limit)
-        f->p = --s->p;
-    while (s->p > 1 && cblas_dnrm2(s->k, s->r, 1) <= limit) {
-        f->x += s->k;
-        f->y += s->l;
-        f->sigma++;
-        s->r += s->k;
-        f->p = --s->p;
-    }
-}
-
 static enum mil_status first_pairs(struct refine *f, struct scratch *s, struct mil_error *err) {
     if (f->started) {
         memcpy(s->r, f->residuals, (size_t)s->k * (size_t)s->p * sizeof *s->r);
@@ -239,28 +224,21 @@ static enum mil_status first_pairs(struct refine *f, struct scratch *s, struct m
 }
 
 enum mil_status refine_pairs(struct refine *f, struct mil_error *err) {
-    struct refine part = *f; /* the pairs that still move */
     struct scratch s;
     enum mil_status st;
     TRY(scratch_new(f, &s, err));
-    double *r = s.r;
-    TRY_GOTO(first_pairs(&part, &s, err));
+    f->steps = 0;
+    TRY_GOTO(first_pairs(f, &s, err));
     double last = INFINITY;
-    part.steps = 0;
-    while (part.residual > part.target && part.residual < 0.5 * last &&
-           part.steps < part.max_steps) {
-        last = part.residual;
-        lock_converged(&part, &s);
-        TRY_GOTO(correct(&part, &s, err));
-        TRY_GOTO(residual(&part, &s, err));
-        part.steps++;
+    while (f->residual > f->target && f->residual < 0.5 * last && f->steps < f->max_steps) {
+        last = f->residual;
+        TRY_GOTO(correct(f, &s, err));
+        TRY_GOTO(residual(f, &s, err));
+        f->steps++;
     }
-    f->steps = part.steps;
-    f->residual = part.residual;
-    if (f->residuals) memcpy(f->residuals, r, (size_t)s.k * (size_t)f->p * sizeof *r);
+    if (f->residuals) memcpy(f->residuals, s.r, (size_t)s.k * (size_t)s.p * sizeof *s.r);
     if (!isfinite(f->residual)) st = failed("a product", err);
 fail:
-    s.r = r;
     scratch_release(&s);
     return st;
 }

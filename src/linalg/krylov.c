@@ -16,6 +16,7 @@
  *    Ritz values below x, and no more if it is positive definite on the guards, for which
  *        sum over guards j of  e_j^T (L L^T)^-1 e_j / (lambda_j - x)  <  1
  *    suffices.  Then exactly r eigenvalues lie beyond x, and they are the ones found.
+ *    (V in the factor is X rounded to f32: that adds tau eps^2, far below eta.)
  * What f32 cannot resolve (a gap below its error, an indefinite factor) is MIL_NUMERIC, and the
  * chain goes on. */
 #include <cblas.h>
@@ -40,7 +41,7 @@ struct run {
     struct triangle below; /* bottom: the factor of C + mu I */
     float *spare;
     float *v;              /* [k, p] */
-    double *x, *y, *sigma; /* pairs [k, p], [l, p], [p]: wanted first */
+    double *x, *y, *sigma; /* pairs [k, p], [l, p], [p], descending */
     double *residual;      /* [k, p]: H^T y - s x */
     struct deflated deflated;
 };
@@ -126,12 +127,11 @@ static enum mil_status approximate(struct run *a, struct mil_error *err) {
 /* ---- step 3: the pairs that the space holds, exactly ---- */
 
 /* The pairs stand in descending order, so the wanted ones come last at the bottom, first at the top,
- * and the guards are the others: `edge` is the last wanted, `beyond` the next guard, `outer` the
- * farthest, counted by index into the p pairs. */
+ * and the guards are the others. */
 struct places {
     int64_t wanted, guards; /* first of each */
-    int64_t edge, outer;
-    int64_t out; /* +1 or -1: from one guard to the next outwards */
+    int64_t edge, outer;    /* the wanted one next to the guards, the guard farthest from it */
+    int64_t out;            /* +1 or -1: from one guard to the next outwards */
 };
 
 static struct places places_of(const struct run *a) {

@@ -48,8 +48,9 @@ struct mem_stats {
 struct mem_stats mem_stats(enum mem_category category);
 const char *mem_category_name(enum mem_category category);
 /* From now on keep up to `bytes` of freed blocks of 1 MiB and more for the next requests instead of
- * giving them back to the system; 0, as at the start: keep none, and give back what is kept.  For work
- * that takes and gives back the same large blocks over and over.  What is kept counts in no category. */
+ * giving them back to the system; 0, as at the start: keep none, and give back what is kept.  For
+ * work that takes and gives back the same large blocks over and over.  What is kept counts in no
+ * category. */
 void mem_keep(size_t bytes);
 /* Let n more requests succeed, then fail every one; n < 0 turns it off.  For tests. */
 void mem_fail_after(long n);

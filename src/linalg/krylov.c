@@ -105,12 +105,13 @@ static enum mil_status factor_below(struct run *a, struct mil_error *err) {
 
 static enum mil_status approximate(struct run *a, struct mil_error *err) {
     if (a->side > 0) TRY(factor_below(a, err));
-    int64_t most = 6 * a->p / WIDTH * WIDTH;
+    int64_t most = 8 * a->p < a->k ? 8 * a->p / WIDTH * WIDTH : a->k / WIDTH * WIDTH;
     struct krylov_space s = {.k = a->k,
                              .b = WIDTH,
                              .p = a->p,
                              .max_dim = most,
                              .wanted = a->r,
+                             .enough = a->p - (a->p - a->r) / 4,
                              .tolerance = 1e-5,
                              .guard_tolerance = 1e-3,
                              .op = a->side > 0 ? apply_inverse : apply_gram,
@@ -307,6 +308,7 @@ static enum mil_status find_sigma_max(struct run *a, struct mil_error *err) {
                              .p = 1,
                              .max_dim = 256 < a->k / 2 ? 256 : a->k / 2 / 8 * 8,
                              .wanted = 1,
+                             .enough = 1,
                              .tolerance = 3e-5,
                              .guard_tolerance = 1,
                              .op = apply_gram,

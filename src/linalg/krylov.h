@@ -21,6 +21,7 @@ struct krylov_space {
     int64_t k, b, p;
     int64_t max_dim; /* of the space: a multiple of b, > p */
     int64_t wanted;  /* the first of the p that must converge fully; the rest are guards */
+    int64_t enough;  /* of the p must converge to the guards' tolerance; wanted <= enough <= p */
     double tolerance, guard_tolerance; /* residual over the Ritz value */
     krylov_op op;
     void *ctx;

@@ -137,7 +137,7 @@ static double residual(const struct krylov_space *s, const struct space *a, int 
 }
 
 static bool converged(const struct krylov_space *s, const struct space *a, int dims) {
-    for (int i = 0; i < s->p; i++)
+    for (int i = 0; i < s->enough; i++)
         if (!(residual(s, a, dims, i) <= (i < s->wanted ? s->tolerance : s->guard_tolerance)))
             return false;
     return true;

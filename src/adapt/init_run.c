@@ -50,20 +50,6 @@ struct init_run {
 
 /* ---- one job ---- */
 
-/* The stored weight as a matrix of a plain type: where it lies, or a copy in f32 (exact for every
- * block type) in *copy. */
-static enum mil_status read_weight(const struct weight_view *v, struct svd_matrix *w, float **copy,
-                                   struct mil_error *err) {
-    size_t n = (size_t)v->rows * (size_t)v->cols;
-    *w = (struct svd_matrix){v->data, v->dtype, v->rows, v->cols};
-    if (dtype_block_elems(v->dtype) == 1 && weight_usable_as(v, v->dtype)) return MIL_OK;
-    *copy = mem_alloc(MEM_SCRATCH, n, sizeof **copy);
-    if (!*copy) return error_nomem(err, n * sizeof **copy);
-    weight_to_f32(v, *copy);
-    *w = (struct svd_matrix){*copy, DT_F32, v->rows, v->cols};
-    return MIL_OK;
-}
-
 static enum mil_status make_factors(const struct init_run *run, const struct delta *d,
                                     struct method_init *init, struct mil_error *err) {
     const struct adapter *a = run->adapter;
@@ -78,9 +64,12 @@ static enum mil_status make_factors(const struct init_run *run, const struct del
                                  .a0 = d->a0,
                                  .b0 = d->b0};
     enum mil_status st;
-    if (a->method->needs_weight)
-        TRY_GOTO(
-            read_weight(checkpoint_module(run->base, d->layer, d->module), &init->w, &copy, err));
+    if (a->method->needs_weight) {
+        struct weight_view w;
+        const struct weight_view *v = checkpoint_module(run->base, d->layer, d->module);
+        TRY_GOTO(weight_plain(v, &w, &copy, err));
+        init->w = (struct svd_matrix){w.data, w.dtype, w.rows, w.cols};
+    }
     st = a->method->init(init, err);
 fail:
     if (st != MIL_OK)
@@ -216,8 +205,7 @@ static struct init_job job_of(const struct adapter *a, const struct checkpoint *
                                   .stream = (uint32_t)module_number(d->layer, d->module)};
     job.cost = size * k;
     job.bytes = svd_memory(d->m, d->n, &q);
-    if (dtype_block_elems(v->dtype) != 1 || !weight_usable_as(v, v->dtype))
-        job.bytes += (size_t)(d->m * d->n) * sizeof(float);
+    if (!weight_is_plain(v)) job.bytes += (size_t)(d->m * d->n) * sizeof(float);
     return job;
 }
 

@@ -38,6 +38,7 @@ struct svd_cache {
     double computed;  /* seconds */
     uint64_t total;   /* bytes in the directory, as far as this object knows */
     int until_survey; /* entries that may be written by that knowledge */
+    uint64_t flying;  /* bytes promised to entries that are being written */
     bool unwritable;  /* one failure ends the writing of this object */
     struct svd_cache_stats stats;
     char warning[400];
@@ -173,7 +174,8 @@ static enum mil_status survey_and_evict(struct svd_cache *c, const char *replace
     TRY(dir_list(c->dir, &names, &n, err));
     struct candidate *list = mem_alloc(MEM_OTHER, n, sizeof *list);
     enum mil_status st = list ? MIL_OK : error_nomem(err, n * sizeof *list);
-    uint64_t total = list ? survey(c, names, n, replaced, list, &n_list) : 0, fixed = total;
+    uint64_t total = c->flying + (list ? survey(c, names, n, replaced, list, &n_list) : 0);
+    uint64_t fixed = total; /* what flies may be there already, too: counted twice, never missed */
     for (size_t i = 0; i < n_list; i++) fixed -= list[i].bytes;
     if (st == MIL_OK && (need > limit || fixed > limit - need))
         st = error_set(err, MIL_IO,
@@ -197,6 +199,7 @@ static enum mil_status make_room(struct svd_cache *c, const char *replaced, uint
         c->until_survey = SURVEY_EVERY - 1;
     }
     c->total += need;
+    c->flying += need;
     return MIL_OK;
 }
 
@@ -234,11 +237,13 @@ static void keep(struct svd_cache *c, const char *path, const char *name,
     enum mil_status st = write ? prepare(c, name, r, &err) : MIL_OK;
     pthread_mutex_unlock(&c->lock);
     if (!write) return;
+    bool promised = st == MIL_OK;
     if (st == MIL_OK && (replace || svd_entry_rank(path) <= r->rank)) {
         clear_place(path);
         st = svd_entry_write(path, id, index, r, &err);
     }
     pthread_mutex_lock(&c->lock);
+    if (promised) c->flying -= svd_entry_bytes(r->m, r->n, r->rank);
     c->stats.stored += st == MIL_OK;
     c->stats.unwritten += st != MIL_OK;
     if (st != MIL_OK && !c->unwritable) warn(c, "not kept in the cache of decompositions", &err);

@@ -4,6 +4,8 @@
  * REQUIRE. */
 #include "backend/ops.h"
 
+#include "core/profile.h"
+
 static bool same_shape(struct tensor a, struct tensor b) {
     return a.rows == b.rows && a.cols == b.cols;
 }
@@ -32,17 +34,44 @@ static bool indexes_fit(const int32_t *index, int64_t n, int64_t limit) {
     return true;
 }
 
+/* ---- what --profile counts: reading and writing each operand once ---- */
+
+/* Make the call; while recording, it counts as one of `op`. */
+#define TIMED(op, work, call)                                                                      \
+    do {                                                                                           \
+        int64_t begun_ = profile_begin();                                                          \
+        call;                                                                                      \
+        if (begun_) profile_end(begun_, op, work);                                                 \
+    } while (0)
+
+static double bytes_of(struct tensor t) {
+    return (double)(t.rows * t.cols) * (double)dtype_size(t.dtype);
+}
+/* Products of one pass over the scores of a causal attention: 2 D a pair of positions and head. */
+static double attention_work(const struct attn_seq *seqs, int64_t n_seqs,
+                             const struct attn_shape *shape) {
+    int64_t pairs = 0;
+    for (int64_t i = 0; i < n_seqs; i++)
+        for (int64_t q = 0; q < seqs[i].n_q; q++) {
+            int64_t seen = seqs[i].n_kv - seqs[i].n_q + q + 1;
+            pairs += shape->window > 0 && seen > shape->window ? shape->window : seen;
+        }
+    return 2.0 * (double)pairs * (double)(shape->heads * shape->head_dim);
+}
+
 /* ---- movement ---- */
 
 void be_zero(struct stream *s, struct tensor t) {
     REQUIRE(is_sound(t));
-    if (!is_empty(t)) s->backend->ops->zero(s, t);
+    if (!is_empty(t)) TIMED(PROFILE_ZERO, bytes_of(t), s->backend->ops->zero(s, t));
 }
 
 static void map(struct stream *s, struct tensor y, double scale, struct tensor x, bool accumulate) {
     REQUIRE(is_sound(y) && is_sound(x) && is_plain_float(y) && is_plain_float(x));
     REQUIRE(same_shape(y, x));
-    if (!is_empty(y)) s->backend->ops->map(s, y, scale, x, accumulate);
+    if (is_empty(y)) return;
+    TIMED(PROFILE_COPY, bytes_of(x) + bytes_of(y) * (accumulate ? 2 : 1),
+          s->backend->ops->map(s, y, scale, x, accumulate));
 }
 void be_copy(struct stream *s, struct tensor dst, struct tensor src) {
     map(s, dst, 1.0, src, false);
@@ -57,13 +86,16 @@ void be_axpy(struct stream *s, struct tensor y, double scale, struct tensor x) {
 void be_gather_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index) {
     REQUIRE(is_sound(dst) && is_sound(src) && is_plain_float(dst) && is_plain_float(src));
     REQUIRE(dst.cols == src.cols && indexes_fit(index, dst.rows, src.rows));
-    if (!is_empty(dst)) s->backend->ops->gather_rows(s, dst, src, index);
+    if (is_empty(dst)) return;
+    TIMED(PROFILE_ROWS, 2 * bytes_of(dst), s->backend->ops->gather_rows(s, dst, src, index));
 }
 static void scatter(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index,
                     bool accumulate) {
     REQUIRE(is_sound(dst) && is_sound(src) && is_plain_float(dst) && is_plain_float(src));
     REQUIRE(dst.cols == src.cols && indexes_fit(index, src.rows, dst.rows));
-    if (!is_empty(src)) s->backend->ops->scatter_rows(s, dst, src, index, accumulate);
+    if (is_empty(src)) return;
+    TIMED(PROFILE_ROWS, bytes_of(src) * (accumulate ? 3 : 2),
+          s->backend->ops->scatter_rows(s, dst, src, index, accumulate));
 }
 void be_scatter_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index) {
     scatter(s, dst, src, index, false);
@@ -84,12 +116,14 @@ void be_matmul(struct stream *s, unsigned flags, double alpha, struct tensor a, 
     int64_t m = ta ? a.cols : a.rows, k = ta ? a.rows : a.cols;
     REQUIRE((tb ? b.cols : b.rows) == k && (tb ? b.rows : b.cols) == c.cols && m == c.rows);
     if (is_empty(c)) return;
+    int64_t begun = profile_begin();
     if (k > 0 && alpha != 0.0)
         s->backend->ops->matmul(s, flags, alpha, a, b, beta, c);
     else if (beta == 0.0)
         s->backend->ops->zero(s, c);
     else
         s->backend->ops->map(s, c, beta, c, false);
+    if (begun) profile_product(begun, ta, tb, m, c.cols, k);
 }
 
 /* ---- decoder operations ---- */
@@ -105,7 +139,9 @@ void be_rmsnorm_fwd(struct stream *s, struct tensor y, struct tensor rstd, struc
                     struct tensor w, double eps) {
     REQUIRE(is_act(s, y) && is_real(s, x) && is_real(s, w) && is_real(s, rstd));
     REQUIRE(same_shape(y, x) && is_row_vector(w, x.cols) && is_column(rstd, x.rows));
-    if (!is_empty(x)) s->backend->ops->rmsnorm_fwd(s, y, rstd, x, w, eps);
+    if (is_empty(x)) return;
+    TIMED(PROFILE_NORM_FORWARD, bytes_of(x) + bytes_of(y),
+          s->backend->ops->rmsnorm_fwd(s, y, rstd, x, w, eps));
 }
 void be_rmsnorm_bwd(struct stream *s, struct tensor dx, struct tensor dw, struct tensor dy,
                     struct tensor x, struct tensor w, struct tensor rstd) {
@@ -113,7 +149,9 @@ void be_rmsnorm_bwd(struct stream *s, struct tensor dx, struct tensor dw, struct
     REQUIRE(is_real(s, rstd) && same_shape(dx, x) && same_shape(dy, x));
     REQUIRE(is_row_vector(w, x.cols) && is_column(rstd, x.rows));
     REQUIRE(!dw.data || (is_real(s, dw) && is_row_vector(dw, x.cols)));
-    if (!is_empty(x)) s->backend->ops->rmsnorm_bwd(s, dx, dw, dy, x, w, rstd);
+    if (is_empty(x)) return;
+    TIMED(PROFILE_NORM_BACKWARD, 2 * bytes_of(dx) + bytes_of(dy) + bytes_of(x),
+          s->backend->ops->rmsnorm_bwd(s, dx, dw, dy, x, w, rstd));
 }
 
 void be_rope(struct stream *s, struct tensor x, struct tensor table, const int32_t *position,
@@ -121,7 +159,9 @@ void be_rope(struct stream *s, struct tensor x, struct tensor table, const int32
     REQUIRE(is_act(s, x) && is_real(s, table) && head_dim > 0 && head_dim % 2 == 0);
     REQUIRE(x.cols % head_dim == 0 && table.cols == head_dim);
     REQUIRE(indexes_fit(position, x.rows, table.rows));
-    if (!is_empty(x)) s->backend->ops->rope(s, x, table, position, head_dim, inverse);
+    if (is_empty(x)) return;
+    TIMED(PROFILE_ROPE, 2 * bytes_of(x),
+          s->backend->ops->rope(s, x, table, position, head_dim, inverse));
 }
 
 /* The tensors of an attention call fit each other, and the sequences lie within them. */
@@ -148,8 +188,9 @@ void be_attention_fwd(struct stream *s, struct tensor o, struct tensor lse, stru
     REQUIRE(is_act(s, o) && is_act(s, q) && is_act(s, k) && is_act(s, v) && same_shape(o, q));
     REQUIRE(attention_fits(q, k, v, seqs, n_seqs, shape));
     REQUIRE(!lse.data || (is_real(s, lse) && lse.rows == q.rows && lse.cols == shape->heads));
-    if (n_seqs > 0 && !is_empty(q))
-        s->backend->ops->attention_fwd(s, o, lse, q, k, v, seqs, n_seqs, shape);
+    if (n_seqs == 0 || is_empty(q)) return;
+    TIMED(PROFILE_ATTENTION_FORWARD, 2 * attention_work(seqs, n_seqs, shape),
+          s->backend->ops->attention_fwd(s, o, lse, q, k, v, seqs, n_seqs, shape));
 }
 void be_attention_bwd(struct stream *s, struct tensor dq, struct tensor dk, struct tensor dv,
                       struct tensor d_o, struct tensor o, struct tensor lse, struct tensor q,
@@ -161,28 +202,34 @@ void be_attention_bwd(struct stream *s, struct tensor dq, struct tensor dk, stru
     REQUIRE(same_shape(d_o, q) && same_shape(o, q));
     REQUIRE(lse.rows == q.rows && lse.cols == shape->heads);
     REQUIRE(attention_fits(q, k, v, seqs, n_seqs, shape));
-    if (n_seqs > 0 && !is_empty(q))
-        s->backend->ops->attention_bwd(s, dq, dk, dv, d_o, o, lse, q, k, v, seqs, n_seqs, shape);
+    if (n_seqs == 0 || is_empty(q)) return;
+    TIMED(PROFILE_ATTENTION_BACKWARD, 5 * attention_work(seqs, n_seqs, shape),
+          s->backend->ops->attention_bwd(s, dq, dk, dv, d_o, o, lse, q, k, v, seqs, n_seqs, shape));
 }
 
 void be_swiglu_fwd(struct stream *s, struct tensor h, struct tensor g, struct tensor u) {
     REQUIRE(is_act(s, h) && is_act(s, g) && is_act(s, u) && same_shape(h, g) && same_shape(u, g));
-    if (!is_empty(h)) s->backend->ops->swiglu_fwd(s, h, g, u);
+    if (is_empty(h)) return;
+    TIMED(PROFILE_SWIGLU_FORWARD, 3 * bytes_of(h), s->backend->ops->swiglu_fwd(s, h, g, u));
 }
 void be_swiglu_bwd(struct stream *s, struct tensor dg, struct tensor du, struct tensor dh,
                    struct tensor g, struct tensor u) {
     REQUIRE(is_act(s, dg) && is_act(s, du) && is_act(s, dh) && is_act(s, g) && is_act(s, u));
     REQUIRE(same_shape(dg, g) && same_shape(du, g) && same_shape(dh, g) && same_shape(u, g));
-    if (!is_empty(dh)) s->backend->ops->swiglu_bwd(s, dg, du, dh, g, u);
+    if (is_empty(dh)) return;
+    TIMED(PROFILE_SWIGLU_BACKWARD, 5 * bytes_of(dh),
+          s->backend->ops->swiglu_bwd(s, dg, du, dh, g, u));
 }
 
 void be_add_bias(struct stream *s, struct tensor y, struct tensor b) {
     REQUIRE(is_either(s, y) && is_either(s, b) && is_row_vector(b, y.cols));
-    if (!is_empty(y)) s->backend->ops->add_row(s, y, b);
+    if (is_empty(y)) return;
+    TIMED(PROFILE_BIAS, 2 * bytes_of(y), s->backend->ops->add_row(s, y, b));
 }
 void be_bias_grad(struct stream *s, struct tensor db, struct tensor dy) {
     REQUIRE(is_real(s, db) && is_either(s, dy) && is_row_vector(db, dy.cols));
-    if (!is_empty(dy)) s->backend->ops->bias_grad(s, db, dy);
+    if (is_empty(dy)) return;
+    TIMED(PROFILE_BIAS, bytes_of(dy), s->backend->ops->bias_grad(s, db, dy));
 }
 
 void be_cross_entropy(struct stream *s, struct tensor loss, struct tensor dlogits,
@@ -190,14 +237,18 @@ void be_cross_entropy(struct stream *s, struct tensor loss, struct tensor dlogit
     REQUIRE(is_real(s, logits) && is_real(s, loss) && is_column(loss, logits.rows));
     REQUIRE(!dlogits.data || (is_act(s, dlogits) && same_shape(dlogits, logits)));
     REQUIRE(indexes_fit(label, logits.rows, logits.cols));
-    if (!is_empty(logits)) s->backend->ops->cross_entropy(s, loss, dlogits, logits, label, scale);
+    if (is_empty(logits)) return;
+    TIMED(PROFILE_CROSS_ENTROPY, bytes_of(logits) + (dlogits.data ? bytes_of(dlogits) : 0),
+          s->backend->ops->cross_entropy(s, loss, dlogits, logits, label, scale));
 }
 
 void be_dropout(struct stream *s, struct tensor y, struct tensor x, const struct dropout_key *key,
                 const uint64_t *row_key, bool difference, bool accumulate) {
     REQUIRE(is_either(s, y) && is_either(s, x) && same_shape(y, x));
     REQUIRE(key->p >= 0.0 && key->p < 1.0);
-    if (!is_empty(y)) s->backend->ops->dropout(s, y, x, key, row_key, difference, accumulate);
+    if (is_empty(y)) return;
+    TIMED(PROFILE_DROPOUT, bytes_of(x) + bytes_of(y) * (accumulate ? 2 : 1),
+          s->backend->ops->dropout(s, y, x, key, row_key, difference, accumulate));
 }
 
 /* ---- optimiser ---- */
@@ -207,9 +258,13 @@ void be_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor 
     REQUIRE(is_real(s, p) && is_real(s, m) && is_real(s, v) && is_real(s, g));
     REQUIRE(same_shape(m, p) && same_shape(v, p) && same_shape(g, p));
     REQUIRE(!base.data || (is_real(s, base) && same_shape(base, p)));
-    if (!is_empty(p)) s->backend->ops->adamw(s, p, m, v, g, base, hyper);
+    if (is_empty(p)) return;
+    TIMED(PROFILE_ADAMW, 7 * bytes_of(p), s->backend->ops->adamw(s, p, m, v, g, base, hyper));
 }
 double be_sum_squares(struct stream *s, struct tensor t) {
     REQUIRE(is_sound(t) && is_plain_float(t));
-    return is_empty(t) ? 0.0 : s->backend->ops->sum_squares(s, t);
+    double sum = 0.0;
+    if (!is_empty(t))
+        TIMED(PROFILE_NORM_OF_GRADIENT, bytes_of(t), sum = s->backend->ops->sum_squares(s, t));
+    return sum;
 }

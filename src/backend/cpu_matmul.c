@@ -32,7 +32,7 @@ struct product_call {
     const struct kern *kern;
     struct kern_product a;
 };
-static void product_tiles(void *ctx, int64_t begin, int64_t end) {
+static void product_items(void *ctx, int64_t begin, int64_t end) {
     const struct product_call *c = ctx;
     c->kern->product(&c->a, begin, end);
 }
@@ -40,23 +40,27 @@ static void product_tiles(void *ctx, int64_t begin, int64_t end) {
 static void multiply_own(struct stream *s, unsigned flags, double alpha, struct tensor a,
                          struct tensor b, double beta, struct tensor c) {
     bool ta = flags & MATMUL_TRANS_A;
+    struct kern_term term = {.a = a.data,
+                             .b = b.data,
+                             .trans_a = ta,
+                             .trans_b = flags & MATMUL_TRANS_B,
+                             .k = ta ? a.rows : a.cols,
+                             .lda = a.ld,
+                             .ldb = b.ld};
     struct product_call call = {&cpu_of(s)->kern,
-                                {.a = a.data,
-                                 .b = b.data,
+                                {.terms = &term,
+                                 .n_terms = 1,
                                  .c = c.data,
-                                 .in_type = a.dtype,
+                                 .addend = beta != 0.0 ? c.data : NULL,
                                  .c_type = c.dtype,
+                                 .addend_type = c.dtype,
                                  .m = c.rows,
                                  .n = c.cols,
-                                 .k = ta ? a.rows : a.cols,
-                                 .lda = a.ld,
-                                 .ldb = b.ld,
                                  .ldc = c.ld,
-                                 .trans_a = ta,
-                                 .trans_b = flags & MATMUL_TRANS_B,
+                                 .ld_addend = c.ld,
                                  .alpha = alpha,
                                  .beta = beta}};
-    parallel_for(kern_product_tiles(c.rows, c.cols), 1, product_tiles, &call);
+    parallel_for(kern_product_cut(&call.a, threads_count()), 1, product_items, &call);
 }
 
 /* ---- what the library gets ----

@@ -132,26 +132,38 @@ struct kern_sum_squares {
     double *sum;
 };
 
-/* Tiles (see kern_product_tiles): C = alpha op(A) op(B) + beta C, C [m, n], sums over k in real in
- * index order: an element is one chain of (fused, in the variants) multiply-adds, whatever the
- * shape and the cut.  op transposes; a and b have one type, act or real; c: act or real. For what
- * no library does with the same bits for any m (docs/numerics.md). */
-struct kern_product {
-    const void *a, *b;
-    void *c;
-    enum dtype in_type, c_type;
-    int64_t m, n, k, lda, ldb, ldc;
+/* One product of a sum of products: op(A) [m, k] times op(B) [k, n]; op transposes.  With a mask (a bit
+ * for each element of C, rows ld_mask bytes apart, the lowest bit of a byte first) the product's elements are
+ * multiplied by `kept` where the bit is set and by `dropped` elsewhere (an exact 0 where that is 0). */
+struct kern_term {
+    const void *a, *b; /* act */
     bool trans_a, trans_b;
-    double alpha, beta; /* beta 0: c is not read */
+    int64_t k, lda, ldb; /* in elements */
+    const uint8_t *mask;
+    int64_t ld_mask;
+    float kept, dropped;
 };
-enum { KERN_PRODUCT_ROWS = 192, KERN_PRODUCT_COLS = 64 };
-/* Tile t covers rows from (t % row_tiles) * KERN_PRODUCT_ROWS and columns from (t / row_tiles) *
- * KERN_PRODUCT_COLS. */
-static inline int64_t kern_product_row_tiles(int64_t m) {
-    return (m + KERN_PRODUCT_ROWS - 1) / KERN_PRODUCT_ROWS;
-}
-static inline int64_t kern_product_tiles(int64_t m, int64_t n) {
-    return kern_product_row_tiles(m) * ((n + KERN_PRODUCT_COLS - 1) / KERN_PRODUCT_COLS);
+/* Items (see kern_product_cut): C = alpha sum over terms + beta addend + bias, C [m, n], summed in real and
+ * rounded once.  Terms are added in order and each over k in order: an element is one chain of multiply-adds
+ * (a masked term: a chain of its own, added as a whole), whatever the shape and the cut.  The variants fuse
+ * each multiply-add; avx512_bf16 takes k in pairs and treats subnormal operands as 0. */
+struct kern_product {
+    const struct kern_term *terms;
+    int64_t n_terms;
+    void *c;
+    const void *addend; /* [m, n], may be c itself; NULL: none (beta is not used) */
+    const void *bias;   /* [n] or NULL */
+    enum dtype c_type, addend_type, bias_type; /* act or real */
+    int64_t m, n, ldc, ld_addend;
+    double alpha, beta;
+    int64_t item_rows, item_cols; /* by kern_product_cut */
+};
+enum { KERN_PRODUCT_ROWS = 384, KERN_PRODUCT_COLS = 64, KERN_PRODUCT_STEP = 6 };
+/* Choose the items for so many threads; item t covers columns from (t % column items) * item_cols and rows from
+ * (t / column items) * item_rows.  Returns how many there are. */
+int64_t kern_product_cut(struct kern_product *a, int64_t threads);
+static inline int64_t kern_product_col_items(const struct kern_product *a) {
+    return (a->n + a->item_cols - 1) / a->item_cols;
 }
 
 /* Substitution in a triangular system L L^T x = b with many right-hand sides, one panel of 16 rows I

@@ -19,6 +19,7 @@ void kern_avx2_fill_f32(struct kern *k);
 void kern_avx2_fill_bf16(struct kern *k);
 void kern_avx512_fill_f32(struct kern *k);
 void kern_avx512_fill_bf16(struct kern *k);
+void kern_avx512_bf16_fill_bf16(struct kern *k);
 
 /* Enter one kernel. */
 #define KERN_ENTER(k, lvl, op, fn) ((k)->op = (fn), (k)->from.op = (lvl))

@@ -1,40 +1,59 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* product_tmpl.h - C = alpha op(A) op(B) + beta C; see struct kern_product.
+/* product_tmpl.h - sums of products; see struct kern_product.
  *
- *   c_ij = alpha sum_k a_ik b_kj + beta c_ij
+ *   c_ij = alpha sum_t m_tij sum_k a_tik b_tkj + beta d_ij + e_j
  *
- * A row of C is summed for all columns of a tile at once; each sum runs over k in order. */
+ * A row of C is summed for all columns of an item at once; each sum runs over k in order. */
 #ifndef KERN_REF_FILL
 #error "included by table_tmpl.h"
 #endif
 
-/* sum[j] = sum over k of a_ik b_kj, for columns [j0, j0 + n). */
-static void product_row(const struct kern_product *a, int64_t i, int64_t j0, int64_t n, real *sum) {
-    for (int64_t j = 0; j < n; j++) sum[j] = 0;
-    for (int64_t k = 0; k < a->k; k++) {
-        real x = load_any(a->in_type, a->a, a->trans_a ? k * a->lda + i : i * a->lda + k);
+/* sum[j] += the term's a_ik b_kj, for columns [j0, j0 + n). */
+static void term_row(const struct kern_term *t, int64_t i, int64_t j0, int64_t n, real *sum) {
+    for (int64_t k = 0; k < t->k; k++) {
+        real x = load_any(ACT_TYPE, t->a, t->trans_a ? k * t->lda + i : i * t->lda + k);
         for (int64_t j = 0; j < n; j++) {
-            int64_t at = a->trans_b ? (j0 + j) * a->ldb + k : k * a->ldb + j0 + j;
-            sum[j] += x * load_any(a->in_type, a->b, at);
+            int64_t at = t->trans_b ? (j0 + j) * t->ldb + k : k * t->ldb + j0 + j;
+            sum[j] += x * load_any(ACT_TYPE, t->b, at);
         }
     }
 }
 
+static void masked_row(const struct kern_term *t, int64_t i, int64_t j0, int64_t n, real *sum) {
+    real own[KERN_PRODUCT_COLS] = {0};
+    term_row(t, i, j0, n, own);
+    for (int64_t j = 0; j < n; j++) {
+        bool on = t->mask[i * t->ld_mask + (j0 + j) / 8] >> ((j0 + j) % 8) & 1;
+        if (on)
+            sum[j] += own[j] * (real)t->kept;
+        else if (t->dropped != 0)
+            sum[j] += own[j] * (real)t->dropped;
+    }
+}
+
+static void product_row(const struct kern_product *a, int64_t i, int64_t j0, int64_t n) {
+    real sum[KERN_PRODUCT_COLS] = {0};
+    for (int64_t t = 0; t < a->n_terms; t++) {
+        if (a->terms[t].mask)
+            masked_row(&a->terms[t], i, j0, n, sum);
+        else
+            term_row(&a->terms[t], i, j0, n, sum);
+    }
+    for (int64_t j = 0; j < n; j++) {
+        real v = (real)a->alpha * sum[j];
+        if (a->addend)
+            v += (real)a->beta * load_any(a->addend_type, a->addend, i * a->ld_addend + j0 + j);
+        if (a->bias) v += load_any(a->bias_type, a->bias, j0 + j);
+        store_any(a->c_type, a->c, i * a->ldc + j0 + j, (double)v);
+    }
+}
+
 static void product(const struct kern_product *a, int64_t begin, int64_t end) {
-    int64_t row_tiles = kern_product_row_tiles(a->m);
+    int64_t col_items = kern_product_col_items(a);
     for (int64_t t = begin; t < end; t++) {
-        int64_t i0 = t % row_tiles * KERN_PRODUCT_ROWS, j0 = t / row_tiles * KERN_PRODUCT_COLS;
-        int64_t rows = a->m - i0 < KERN_PRODUCT_ROWS ? a->m - i0 : KERN_PRODUCT_ROWS;
-        int64_t cols = a->n - j0 < KERN_PRODUCT_COLS ? a->n - j0 : KERN_PRODUCT_COLS;
-        for (int64_t i = i0; i < i0 + rows; i++) {
-            real sum[KERN_PRODUCT_COLS];
-            product_row(a, i, j0, cols, sum);
-            for (int64_t j = 0; j < cols; j++) {
-                int64_t at = i * a->ldc + j0 + j;
-                real v = (real)a->alpha * sum[j];
-                if (a->beta != 0.0) v += (real)a->beta * load_any(a->c_type, a->c, at);
-                store_any(a->c_type, a->c, at, (double)v);
-            }
-        }
+        int64_t i0 = t / col_items * a->item_rows, j0 = t % col_items * a->item_cols;
+        int64_t rows = a->m - i0 < a->item_rows ? a->m - i0 : a->item_rows;
+        int64_t cols = a->n - j0 < a->item_cols ? a->n - j0 : a->item_cols;
+        for (int64_t i = i0; i < i0 + rows; i++) product_row(a, i, j0, cols);
     }
 }

@@ -1,82 +1,135 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* product_tmpl.h - C = alpha op(A) op(B) + beta C in tiles of 192 x 64, operands widened to f32
- * while they are packed; equations in kern/ref/product_tmpl.h.
+/* product_tmpl.h - sums of products in items of up to 384 x 64; equations in kern/ref/product_tmpl.h.
  *
- *     a [192][256]  a block of op(A)       b [256][64]  a block of op(B)      c [192][64]  sums
+ * For each item and block of k, columns of B become a packed panel that stays in the second-level cache while
+ * all rows of the item pass over it:
  *
- * The sums go on from block to block of k: an element is one chain over all of k. */
+ *     b [steps][64][UNIT]     panel of op(B), packed from the matrix as it is stored: 64 k / 8 cycles beside the
+ *                             384 k 64 / 32 of the products, so weights need no packed copy, nor two
+ *     a [rows][k]             op(A): read where it lies, or packed when it is transposed or must be widened
+ *     c [rows][64]            sums, f32; t the same for a masked term */
 #ifndef KERN_FILL
 #error "included by table_tmpl.h"
 #endif
 
-enum { PRODUCT_K = 256 };
-_Static_assert((int)KERN_PRODUCT_COLS == (int)TILE, "tile_product's width");
+enum {
+    PANEL_STEPS = 768, /* of k, with rows read where they lie: 192 KiB a panel */
+    PACKED_STEPS = 128 /* with packed rows */
+};
+_Static_assert((int)KERN_PRODUCT_COLS == (int)TILE, "product_units's width");
 
 struct product_tile {
-    _Alignas(64) float a[KERN_PRODUCT_ROWS * PRODUCT_K], b[PRODUCT_K * TILE];
-    _Alignas(64) float c[KERN_PRODUCT_ROWS * TILE];
+    _Alignas(64) unit b[PANEL_STEPS * TILE * UNIT], a[KERN_PRODUCT_ROWS * PACKED_STEPS * UNIT];
+    _Alignas(64) float c[KERN_PRODUCT_ROWS * TILE], t[KERN_PRODUCT_ROWS * TILE];
 };
 
-/* out[r * out_row + c * out_col] = x[r][c], rows of x being contiguous. */
-static void pack(enum dtype type, const void *x, int64_t at, int64_t ld, int64_t rows, int64_t cols,
-                 float *out, struct strided to) {
-    for (int64_t c = 0; c < cols; c += VL) {
-        int64_t n = lanes_left(c, cols);
-        for (int64_t r = 0; r < rows; r++) {
-            vf v = vf_load_any(type, x, at + r * ld + c, n);
-            float *p = out + r * to.row + c * to.col;
-            if (to.col == 1) {
-                real_store_n(p, v, n);
-                continue;
-            }
-            float lanes[VL];
-            vf_store(lanes, v);
-            for (int64_t i = 0; i < n; i++) p[i * to.col] = lanes[i];
-        }
+/* What part of C an item is. */
+struct product_item {
+    int64_t i0, rows, j0, cols, vectors;
+};
+
+/* Rows are read in place where a step of them lies together as the multiplication wants it. */
+static bool rows_in_place(const struct kern_term *t) {
+    return !t->trans_a && sizeof(unit) == sizeof(act) && t->k % UNIT == 0;
+}
+
+static struct unit_rows rows_of(const struct kern_term *t, const struct product_item *x, int64_t k0,
+                                int64_t n_k, unit *packed) {
+    const act *a = t->a;
+    if (rows_in_place(t))
+        return (struct unit_rows){(const unit *)(const void *)(a + x->i0 * t->lda + k0), t->lda,
+                                  UNIT};
+    if (t->trans_a) {
+        int64_t width = (x->rows + VL - 1) / VL * VL;
+        pack_straight(a + k0 * t->lda + x->i0, t->lda, n_k, x->rows, packed, width);
+        return (struct unit_rows){packed, UNIT, width * UNIT};
     }
+    int64_t steps = (n_k + UNIT - 1) / UNIT, row = steps * UNIT;
+    for (int64_t r = 0; r < x->rows; r++)
+        for (int64_t k = 0; k < n_k; k += VL * UNIT) {
+            vf v = steps_load(a + (x->i0 + r) * t->lda + k0 + k, n_k - k);
+            real_store_n((float *)(void *)(packed + r * row + k), v, least(VL, steps - k / UNIT));
+        }
+    return (struct unit_rows){packed, row, UNIT};
 }
 
-/* Rows of A from i0 and columns of B from j0, for k in [k0, k0 + n_k). */
-static void pack_blocks(const struct kern_product *a, struct product_tile *t, int64_t i0,
-                        int64_t rows, int64_t j0, int64_t cols, int64_t k0, int64_t n_k) {
-    struct strided straight_a = {NULL, PRODUCT_K, 1}, turned_a = {NULL, 1, PRODUCT_K};
-    struct strided straight_b = {NULL, TILE, 1}, turned_b = {NULL, 1, TILE};
-    if (a->trans_a)
-        pack(a->in_type, a->a, k0 * a->lda + i0, a->lda, n_k, rows, t->a, turned_a);
+static void pack_panel(const struct kern_term *t, const struct product_item *x, int64_t k0,
+                       int64_t n_k, unit *panel) {
+    const act *b = t->b;
+    if (t->trans_b)
+        pack_turned(b + x->j0 * t->ldb + k0, t->ldb, x->cols, n_k, panel);
     else
-        pack(a->in_type, a->a, i0 * a->lda + k0, a->lda, rows, n_k, t->a, straight_a);
-    if (a->trans_b)
-        pack(a->in_type, a->b, j0 * a->ldb + k0, a->ldb, cols, n_k, t->b, turned_b);
-    else
-        pack(a->in_type, a->b, k0 * a->ldb + j0, a->ldb, n_k, cols, t->b, straight_b);
+        pack_straight(b + k0 * t->ldb + x->j0, t->ldb, n_k, x->cols, panel, TILE);
 }
 
-static void product_store(const struct kern_product *a, const float *sums, int64_t i0, int64_t rows,
-                          int64_t j0, int64_t cols) {
+/* sums (+)= one term. */
+static void add_term(const struct kern_term *t, const struct product_item *x,
+                     struct product_tile *tile, float *sums, bool add) {
+    int64_t block = (rows_in_place(t) ? PANEL_STEPS : PACKED_STEPS) * UNIT;
+    for (int64_t k = 0; k < t->k; k += block) {
+        int64_t n_k = least(block, t->k - k);
+        pack_panel(t, x, k, n_k, tile->b);
+        struct unit_rows rows = rows_of(t, x, k, n_k, tile->a);
+        product_units(x->vectors, x->rows, (n_k + UNIT - 1) / UNIT, rows, tile->b, sums,
+                      add || k > 0);
+    }
+    if (t->k == 0 && !add) memset(sums, 0, (size_t)x->rows * TILE * sizeof *sums);
+}
+
+static inline uint32_t mask_bits(const uint8_t *row, int64_t first) {
+    uint16_t bits;
+    memcpy(&bits, row + first / 8, VL / 8);
+    return bits;
+}
+
+/* c += the masked term's sums. */
+static void add_masked(const struct kern_term *t, const struct product_item *x, const float *sums,
+                       float *c) {
+    vf kept = vf_set(t->kept), dropped = vf_set(t->dropped), zero = vf_set(0);
+    for (int64_t i = 0; i < x->rows; i++)
+        for (int64_t v = 0; v < x->vectors; v++) {
+            const uint8_t *row = t->mask + (x->i0 + i) * t->ld_mask;
+            int64_t at = i * TILE + v * VL;
+            vf s = vf_load(sums + at), out = zero;
+            if (t->dropped != 0) out = s * dropped;
+            out = vf_select(mask_bits(row, x->j0 + v * VL), s * kept, out);
+            vf_store(c + at, vf_load(c + at) + out);
+        }
+}
+
+static void product_store(const struct kern_product *a, const struct product_item *x,
+                          const float *sums) {
     vf alpha = vf_set((float)a->alpha), beta = vf_set((float)a->beta);
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < cols; j += VL) {
-            int64_t n = lanes_left(j, cols), at = (i0 + i) * a->ldc + j0 + j;
+    for (int64_t i = 0; i < x->rows; i++)
+        for (int64_t j = 0; j < x->cols; j += VL) {
+            int64_t n = lanes_left(j, x->cols), row = x->i0 + i, col = x->j0 + j;
             vf v = alpha * vf_load(sums + i * TILE + j);
-            if (a->beta != 0.0) v = vf_fma(beta, vf_load_any(a->c_type, a->c, at, n), v);
-            vf_store_any(a->c_type, a->c, at, n, v);
+            if (a->addend)
+                v = vf_fma(beta,
+                           vf_load_any(a->addend_type, a->addend, row * a->ld_addend + col, n), v);
+            if (a->bias) v = v + vf_load_any(a->bias_type, a->bias, col, n);
+            vf_store_any(a->c_type, a->c, row * a->ldc + col, n, v);
         }
 }
 
 static void product(const struct kern_product *a, int64_t begin, int64_t end) {
-    struct product_tile t;
-    int64_t row_tiles = kern_product_row_tiles(a->m);
-    memset(t.b, 0, sizeof t.b); /* lanes past the last column */
+    struct product_tile tile;
+    int64_t col_items = kern_product_col_items(a);
     for (int64_t i = begin; i < end; i++) {
-        int64_t i0 = i % row_tiles * KERN_PRODUCT_ROWS, j0 = i / row_tiles * KERN_PRODUCT_COLS;
-        int64_t rows = least(KERN_PRODUCT_ROWS, a->m - i0), cols = least(TILE, a->n - j0);
-        int64_t vectors = (cols + VL - 1) / VL;
-        memset(t.c, 0, sizeof t.c);
-        for (int64_t k = 0; k < a->k; k += PRODUCT_K) {
-            int64_t n_k = least(PRODUCT_K, a->k - k);
-            pack_blocks(a, &t, i0, rows, j0, cols, k, n_k);
-            tile_product(vectors, rows, n_k, (struct strided){t.a, PRODUCT_K, 1}, t.b, t.c, true);
+        struct product_item x = {.i0 = i / col_items * a->item_rows,
+                                 .j0 = i % col_items * a->item_cols};
+        x.rows = least(a->item_rows, a->m - x.i0);
+        x.cols = least(a->item_cols, a->n - x.j0);
+        x.vectors = (x.cols + VL - 1) / VL;
+        bool begun = false;
+        for (int64_t t = 0; t < a->n_terms; t++) {
+            const struct kern_term *term = &a->terms[t];
+            if (term->mask && !begun) memset(tile.c, 0, (size_t)x.rows * TILE * sizeof *tile.c);
+            add_term(term, &x, &tile, term->mask ? tile.t : tile.c, begun && !term->mask);
+            if (term->mask) add_masked(term, &x, tile.t, tile.c);
+            begun = true;
         }
-        product_store(a, t.c, i0, rows, j0, cols);
+        if (!begun) memset(tile.c, 0, (size_t)x.rows * TILE * sizeof *tile.c);
+        product_store(a, &x, tile.c);
     }
 }

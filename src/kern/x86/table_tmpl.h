@@ -11,6 +11,8 @@
 
 #include "kern/x86/tile_tmpl.h"
 
+#include "kern/x86/micro_tmpl.h"
+
 #include "kern/x86/attention_tmpl.h"
 #include "kern/x86/cross_entropy_tmpl.h"
 #include "kern/x86/dropout_tmpl.h"

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* micro_tmpl.h - the innermost product: up to 6 rows times a packed panel of 64 columns, all sums in
+ * registers (24 of them with AVX-512, 12 with AVX2).
+ *
+ * A step of k is one f32, or, where the processor multiplies pairs of bf16, two k's (UNIT):
+ *
+ *     panel  unit [steps][64][UNIT]          a lane is a column; a row of it is 4 (8) vectors
+ *     rows   by strides; UNIT elements of a step lie together, so that a step is one broadcast
+ *
+ * Each element of the result is one chain over the steps, whatever the number of rows and columns. */
+#ifndef KERN_FILL
+#error "included by table_tmpl.h"
+#endif
+
+#ifdef KERN_PAIRS
+typedef bf16 unit;
+enum { UNIT = 2 };
+static inline vf multiply_add(const unit *a, const unit *b, vf sum) {
+    int32_t pair;
+    memcpy(&pair, a, sizeof pair);
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32(pair),
+                            (__m512bh)_mm512_loadu_si512((const void *)b));
+}
+#else
+typedef float unit;
+enum { UNIT = 1 };
+static inline vf multiply_add(const unit *a, const unit *b, vf sum) {
+    return vf_fma(vf_set(*a), vf_load(b), sum);
+}
+#endif
+
+/* Rows of units: elements from row to row, and from step to step. */
+struct unit_rows {
+    const unit *p;
+    int64_t row, step;
+};
+
+/* C [m <= MICRO_ROWS][nv vectors] (+)= A B; C's rows are TILE apart.  m and nv are constants where this is
+ * inlined, so that the sums live in registers. */
+static inline __attribute__((always_inline)) void
+micro_units(int m, int nv, int64_t steps, struct unit_rows a, const unit *b, float *c, bool add) {
+    vf sum[MICRO_ROWS][MICRO_VECTORS];
+    for (int i = 0; i < m; i++)
+        for (int v = 0; v < nv; v++) sum[i][v] = add ? vf_load(c + i * TILE + v * VL) : vf_set(0);
+    /* Two bases and the stride: three registers address six rows. */
+    const unit *low = a.p, *high = a.p + 3 * a.row;
+    for (int64_t s = 0; s < steps; s++) {
+        for (int i = 0; i < m; i++)
+            for (int v = 0; v < nv; v++)
+                sum[i][v] = multiply_add(i < 3 ? low + i * a.row : high + (i - 3) * a.row,
+                                         b + v * VL * UNIT, sum[i][v]);
+        low += a.step;
+        high += a.step;
+        b += TILE * UNIT;
+    }
+    for (int i = 0; i < m; i++)
+        for (int v = 0; v < nv; v++) vf_store(c + i * TILE + v * VL, sum[i][v]);
+}
+
+/* All m rows for nv vectors of the columns. */
+static inline __attribute__((always_inline)) void panel_units(int nv, int64_t m, int64_t steps,
+                                                              struct unit_rows a, const unit *b,
+                                                              float *c, bool add) {
+    int64_t i = 0;
+    for (; i + MICRO_ROWS <= m; i += MICRO_ROWS, a.p += MICRO_ROWS * a.row)
+        micro_units(MICRO_ROWS, nv, steps, a, b, c + i * TILE, add);
+    c += i * TILE;
+    switch (m - i) {
+    case 5: micro_units(5, nv, steps, a, b, c, add); break;
+    case 4: micro_units(4, nv, steps, a, b, c, add); break;
+    case 3: micro_units(3, nv, steps, a, b, c, add); break;
+    case 2: micro_units(2, nv, steps, a, b, c, add); break;
+    case 1: micro_units(1, nv, steps, a, b, c, add); break;
+    default: break;
+    }
+}
+
+/* Functions of their own: in one, the loops would compete for registers. */
+static __attribute__((noinline)) void panel_1(int64_t m, int64_t steps, struct unit_rows a,
+                                              const unit *b, float *c, bool add) {
+    panel_units(1, m, steps, a, b, c, add);
+}
+static __attribute__((noinline)) void panel_2(int64_t m, int64_t steps, struct unit_rows a,
+                                              const unit *b, float *c, bool add) {
+    panel_units(2, m, steps, a, b, c, add);
+}
+static __attribute__((noinline)) void panel_most(int64_t m, int64_t steps, struct unit_rows a,
+                                                 const unit *b, float *c, bool add) {
+    panel_units(MICRO_VECTORS, m, steps, a, b, c, add);
+}
+
+/* C [m][vectors * VL <= TILE] (+)= A [m][steps] B, C's rows TILE apart. */
+static void product_units(int64_t vectors, int64_t m, int64_t steps, struct unit_rows a,
+                          const unit *b, float *c, bool add) {
+    while (vectors > 0) {
+        int64_t nv = vectors >= MICRO_VECTORS ? MICRO_VECTORS : vectors >= 2 ? 2 : 1;
+        if (nv == 1)
+            panel_1(m, steps, a, b, c, add);
+        else if (nv == MICRO_VECTORS)
+            panel_most(m, steps, a, b, c, add);
+        else
+            panel_2(m, steps, a, b, c, add);
+        vectors -= nv;
+        b += nv * VL * UNIT;
+        c += nv * VL;
+    }
+}
+
+/* ---- packing ---- */
+
+/* VL steps of a row of activations as the 32-bit lanes of a vector; n elements of it, zeros beyond. */
+static inline vf steps_load(const act *p, int64_t n) {
+#ifdef KERN_PAIRS
+    if (n >= 2 * VL) return vf_load((const float *)(const void *)p);
+    act lanes[2 * VL] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof *p);
+    return vf_load((const float *)(const void *)lanes);
+#else
+    return act_load_n(p, n < VL ? n : VL);
+#endif
+}
+
+/* Panel of matrix rows as lanes: out[step][r][UNIT] from rows x[r][k], r < rows (<= TILE), k < n_k; lanes and
+ * steps past the end are 0. */
+static void pack_turned(const act *x, int64_t ld, int64_t rows, int64_t n_k, unit *out) {
+    for (int64_t r0 = 0; r0 < rows; r0 += VL)
+        for (int64_t k = 0; k < n_k; k += VL * UNIT) {
+            vf v[VL];
+            int64_t n = least(rows - r0, VL);
+            for (int64_t r = 0; r < n; r++) v[r] = steps_load(x + (r0 + r) * ld + k, n_k - k);
+            for (int64_t r = n; r < VL; r++) v[r] = vf_set(0);
+            vf_transpose(v);
+            int64_t steps = least(VL, (n_k - k + UNIT - 1) / UNIT);
+            float *to = (float *)(void *)(out + (k / UNIT * TILE + r0) * UNIT);
+            for (int64_t s = 0; s < steps; s++) vf_store(to + s * TILE, v[s]);
+        }
+}
+
+/* Panel of matrix columns as lanes: out[step][c][UNIT] from rows x[k][c], c < cols (<= width lanes), k < n_k;
+ * width: lanes from step to step. */
+static void pack_straight(const act *x, int64_t ld, int64_t n_k, int64_t cols, unit *out,
+                          int64_t width) {
+    enum { AHEAD = 16, LINE = 64 / sizeof(act) }; /* far rows: each is another page */
+    for (int64_t k = 0; k < n_k; k += UNIT) {
+        for (int64_t c = 0; k + AHEAD + UNIT <= n_k && c < cols; c += LINE)
+            for (int64_t u = 0; u < UNIT; u++) __builtin_prefetch(x + (k + AHEAD + u) * ld + c);
+        for (int64_t c = 0; c < cols; c += VL) {
+            int64_t n = lanes_left(c, cols);
+            float *to = (float *)(void *)(out + (k / UNIT * width + c) * UNIT);
+#ifdef KERN_PAIRS
+            /* The even row's element is the low half of a lane, the odd row's the high half. */
+            __m512i low = _mm512_castps_si512(act_load_n(x + k * ld + c, n)), high = low;
+            high = k + 1 < n_k ? _mm512_castps_si512(act_load_n(x + (k + 1) * ld + c, n))
+                               : _mm512_setzero_si512();
+            vf v = _mm512_castsi512_ps(_mm512_or_si512(_mm512_srli_epi32(low, 16), high));
+#else
+            vf v = act_load_n(x + k * ld + c, n);
+#endif
+            if (n < VL && width < TILE)
+                real_store_n(to, v, n);
+            else
+                vf_store(to, v);
+        }
+    }
+}

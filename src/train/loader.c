@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* loader.c - data order, the greedy cut of a step into micro-batches, and the arrays of one.
+/* loader.c - data order, and the arrays of a micro-batch.
  *
  * A micro-batch lays its sequences back to back:
  *     ids        a a a a b b b c c c c c      rows: token t with a supervised token t + 1 of the
@@ -12,6 +12,16 @@
 #include "core/rng.h"
 #include "train/schedule.h"
 
+/* Samples that are sorted into micro-batches at once, at most. */
+static int64_t most_at_once(const struct dataset *data, int64_t per_step) {
+    int64_t n = per_step < data->n ? per_step : data->n;
+    return n > LOADER_WINDOW ? n : LOADER_WINDOW;
+}
+
+size_t loader_bytes(const struct dataset *data, int64_t per_step) {
+    return (size_t)data->n * sizeof(int64_t) + packing_bytes(most_at_once(data, per_step));
+}
+
 enum mil_status loader_init(struct loader *l, const struct dataset *data, int64_t per_step,
                             bool shuffle, uint64_t seed, struct mil_error *err) {
     *l = (struct loader){.data = data,
@@ -22,10 +32,11 @@ enum mil_status loader_init(struct loader *l, const struct dataset *data, int64_
                          .epoch = -1};
     l->order = mem_alloc(MEM_TEXT, (size_t)data->n, sizeof *l->order);
     if (!l->order) return error_nomem(err, (uint64_t)data->n * sizeof *l->order);
-    return MIL_OK;
+    return packing_init(&l->packing, most_at_once(data, per_step), err);
 }
 
 void loader_release(struct loader *l) {
+    packing_release(&l->packing);
     mem_free(l->order);
     l->order = NULL;
 }
@@ -55,14 +66,6 @@ int64_t sample_rows(const struct dataset *d, int64_t sample) {
     int64_t rows = 0;
     for (int64_t t = d->begin[sample] + 1; t < d->begin[sample + 1]; t++) rows += d->labels[t] != 0;
     return rows;
-}
-
-int64_t loader_cut(const struct dataset *d, const int64_t *samples, int64_t n, int64_t begin,
-                   int64_t limit) {
-    int64_t end = begin + 1, tokens = sample_tokens(d, samples[begin]);
-    while (end < n && tokens + sample_tokens(d, samples[end]) <= limit)
-        tokens += sample_tokens(d, samples[end++]);
-    return end - begin;
 }
 
 size_t micro_batch_bytes(int64_t max_tokens, int64_t max_seqs) {

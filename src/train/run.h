@@ -60,7 +60,8 @@ void run_release(struct run *r);
 struct step_sums {
     double loss; /* sum over the supervised tokens */
     int64_t tokens, rows;
-    int64_t bad_begin, bad_n; /* samples of the first micro-batch whose loss is not finite */
+    const int64_t *bad; /* bad_n samples of the first micro-batch whose loss is not finite */
+    int64_t bad_n;
 };
 enum mil_status run_gradients(struct run *r, const int64_t *samples, int64_t n, int64_t step,
                               struct step_sums *sums, struct mil_error *err);

@@ -54,9 +54,10 @@ static enum mil_status interrupted(struct run *r, struct mil_error *err) {
 static enum mil_status not_finite(struct run *r, const struct step_sums *sums, double norm,
                                   const int64_t *samples, int64_t n, struct mil_error *err) {
     struct str list = {0};
-    int64_t begin = sums->bad_n ? sums->bad_begin : 0, count = sums->bad_n ? sums->bad_n : n;
+    int64_t count = sums->bad_n ? sums->bad_n : n;
+    if (sums->bad_n) samples = sums->bad;
     for (int64_t i = 0; i < count && i < 8; i++)
-        str_addf(&list, "%s%" PRId64, i ? ", " : "", samples[begin + i]);
+        str_addf(&list, "%s%" PRId64, i ? ", " : "", samples[i]);
     if (count > 8) str_addf(&list, " and %" PRId64 " more", count - 8);
     int64_t step = r->progress.step + 1;
     char kept[PATH_CAP + 64] = "no step was finished, nothing to save";

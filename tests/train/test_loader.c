@@ -84,20 +84,6 @@ static void without_shuffling_file_order(void **state) {
     loader_release(&l);
 }
 
-static void the_cut_is_greedy_and_complete(void **state) {
-    (void)state;
-    static const int64_t order[] = {0, 1, 2, 3, 4};
-    struct dataset d;
-    make_data(&d, five, 5);
-    /* 5 + 3 <= 8; 9 alone although above 8; 4 + 2. */
-    assert_int_equal(loader_cut(&d, order, 5, 0, 8), 2);
-    assert_int_equal(loader_cut(&d, order, 5, 2, 8), 1);
-    assert_int_equal(loader_cut(&d, order, 5, 3, 8), 2);
-    assert_int_equal(loader_cut(&d, order, 5, 0, 1), 1);
-    assert_int_equal(loader_cut(&d, order, 5, 0, 1000), 5);
-    assert_int_equal(loader_cut(&d, order, 2, 0, 1000), 2);
-}
-
 static void arrays_of_a_micro_batch(void **state) {
     (void)state;
     static const int64_t samples[] = {3, 0};
@@ -148,11 +134,8 @@ static void keys_do_not_depend_on_the_cut(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_sample_once_an_epoch),
-        cmocka_unit_test(steps_need_no_history),
-        cmocka_unit_test(without_shuffling_file_order),
-        cmocka_unit_test(the_cut_is_greedy_and_complete),
-        cmocka_unit_test(arrays_of_a_micro_batch),
+        cmocka_unit_test(every_sample_once_an_epoch),    cmocka_unit_test(steps_need_no_history),
+        cmocka_unit_test(without_shuffling_file_order),  cmocka_unit_test(arrays_of_a_micro_batch),
         cmocka_unit_test(keys_do_not_depend_on_the_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -297,7 +297,13 @@ static void a_loss_that_is_not_finite_stops(void **state) {
     backend_upload(r->backend, p->value.data, &bad, sizeof bad);
     r->trainable->refresh(r->trainable->owner, backend_stream(r->backend));
     assert_fails(run_update(r, &row, &err), MIL_NUMERIC, "step 3: the loss is not finite");
-    assert_non_null(strstr(err.message, "samples 16, 17, 18, 19, 20, 21, 22, 23"));
+    const char *samples = strstr(err.message, "(nan; samples ");
+    assert_non_null(samples); /* by falling length, in one micro-batch */
+    for (int i = 16; i < 24; i++) {
+        char number[8];
+        snprintf(number, sizeof number, " %d", i);
+        if (!strstr(samples, number)) fail_msg("no%s in %s", number, err.message);
+    }
     assert_non_null(strstr(err.message, "the state of step 2 is in"));
     assert_true(holds(dir, "checkpoint-2"));
     assert_int_equal(r->progress.step, 2);

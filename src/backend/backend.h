@@ -168,6 +168,18 @@ struct dropout_key {
 void be_dropout(struct stream *s, struct tensor y, struct tensor x, const struct dropout_key *key,
                 const uint64_t *row_key, bool difference, bool accumulate);
 
+/* The same masks kept as bits: bit c of row t is set where element (t, c) is kept.  mask: U8 [T,
+ * dropout_mask_bytes(cols)], the lowest bit of a byte first; bits past cols are 0. */
+static inline int64_t dropout_mask_bytes(int64_t cols) {
+    return (cols + 63) / 64 * 8;
+}
+void be_dropout_mask(struct stream *s, struct tensor mask, int64_t cols,
+                     const struct dropout_key *key, const uint64_t *row_key);
+/* kept = x m / (1 - p) and, unless it has no data, change = kept - x (before it is rounded), from one
+ * read of x.  All act or real; kept or change may be x.  A dropped infinity is 0. */
+void be_dropout_apply(struct stream *s, struct tensor kept, struct tensor change, struct tensor x,
+                      struct tensor mask, double p);
+
 /* ---- optimiser ---- */
 
 /* AdamW with decoupled decay: g' = grad_scale * g; m, v updated with g'; then

@@ -74,6 +74,8 @@ static const struct backend_ops cpu_ops = {
     .bias_grad = cpu_bias_grad,
     .cross_entropy = cpu_cross_entropy,
     .dropout = cpu_dropout,
+    .dropout_mask = cpu_dropout_mask,
+    .dropout_apply = cpu_dropout_apply,
     .adamw = cpu_adamw,
     .sum_squares = cpu_sum_squares,
 };

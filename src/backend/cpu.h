@@ -42,6 +42,10 @@ void cpu_swiglu_bwd(struct stream *s, struct tensor dg, struct tensor du, struct
                     struct tensor g, struct tensor u);
 void cpu_dropout(struct stream *s, struct tensor y, struct tensor x, const struct dropout_key *key,
                  const uint64_t *row_key, bool difference, bool accumulate);
+void cpu_dropout_mask(struct stream *s, struct tensor mask, int64_t cols,
+                      const struct dropout_key *key, const uint64_t *row_key);
+void cpu_dropout_apply(struct stream *s, struct tensor kept, struct tensor change, struct tensor x,
+                       struct tensor mask, double p);
 void cpu_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor v, struct tensor g,
                struct tensor base, const struct adamw *hyper);
 double cpu_sum_squares(struct stream *s, struct tensor t);

@@ -157,6 +157,62 @@ void cpu_dropout(struct stream *s, struct tensor y, struct tensor x, const struc
     for_pieces(&p); /* rows have keys: not flattened */
 }
 
+struct mask_call {
+    const struct kern *kern;
+    struct kern_dropout_mask a;
+    struct tensor mask;
+    const uint64_t *row_key;
+    int64_t groups; /* in a row */
+};
+
+static void mask_rows(void *ctx, int64_t begin, int64_t end) {
+    const struct mask_call *c = ctx;
+    for (int64_t t = begin; t < end; t++) {
+        struct kern_dropout_mask a = c->a;
+        a.mask = tensor_at(c->mask, t, 0);
+        a.first = c->row_key[t] * (uint64_t)a.cols;
+        c->kern->dropout_mask(&a, 0, c->groups);
+    }
+}
+
+void cpu_dropout_mask(struct stream *s, struct tensor mask, int64_t cols,
+                      const struct dropout_key *key, const uint64_t *row_key) {
+    struct mask_call c = {.kern = &cpu_of(s)->kern,
+                          .mask = mask,
+                          .row_key = row_key,
+                          .groups = mask.cols / 8,
+                          .a = {.cols = cols,
+                                .seed = key->seed,
+                                .stream = key->stream,
+                                .step = key->step,
+                                .threshold = (uint32_t)ceil(key->p * 0x1p24)}};
+    int64_t grain = CHUNK / cols;
+    parallel_for(mask.rows, grain, mask_rows, &c);
+}
+
+static void run_dropout_apply(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
+    struct kern_dropout_apply a = *(const struct kern_dropout_apply *)p->args;
+    a.kept = piece_at(p, 0, row, col);
+    a.change = piece_at(p, 1, row, col);
+    a.x = piece_at(p, 2, row, col);
+    a.mask = piece_at(p, 3, row, col / 8); /* a segment begins on a byte */
+    p->kern->dropout_apply(&a, 0, n);
+}
+
+void cpu_dropout_apply(struct stream *s, struct tensor kept, struct tensor change, struct tensor x,
+                       struct tensor mask, double p) {
+    struct kern_dropout_apply args = {.kept_type = kept.dtype,
+                                      .change_type = change.dtype,
+                                      .x_type = x.dtype,
+                                      .inv_keep = 1.0 / (1.0 - p)};
+    struct pieces pieces = {.run = run_dropout_apply,
+                            .kern = &cpu_of(s)->kern,
+                            .t = {kept, change, x, mask},
+                            .n_t = 4,
+                            .args = &args};
+    for_pieces(&pieces); /* the mask's rows end on whole groups: not flattened */
+}
+
 /* ---- optimiser ---- */
 
 static void run_adamw(const struct pieces *p, int64_t row, int64_t col, int64_t n) {

@@ -251,6 +251,29 @@ void be_dropout(struct stream *s, struct tensor y, struct tensor x, const struct
           s->backend->ops->dropout(s, y, x, key, row_key, difference, accumulate));
 }
 
+static bool is_mask(struct tensor mask, int64_t rows, int64_t cols) {
+    return mask.dtype == DT_U8 && is_sound(mask) && mask.rows == rows &&
+           mask.cols == dropout_mask_bytes(cols);
+}
+
+void be_dropout_mask(struct stream *s, struct tensor mask, int64_t cols,
+                     const struct dropout_key *key, const uint64_t *row_key) {
+    REQUIRE(is_mask(mask, mask.rows, cols) && key->p >= 0.0 && key->p < 1.0);
+    if (!is_empty(mask))
+        TIMED(PROFILE_DROPOUT, bytes_of(mask),
+              s->backend->ops->dropout_mask(s, mask, cols, key, row_key));
+}
+void be_dropout_apply(struct stream *s, struct tensor kept, struct tensor change, struct tensor x,
+                      struct tensor mask, double p) {
+    REQUIRE(is_either(s, kept) && is_either(s, x) && same_shape(kept, x));
+    REQUIRE(!change.data || (is_either(s, change) && same_shape(change, x)));
+    REQUIRE(is_mask(mask, x.rows, x.cols) && p >= 0.0 && p < 1.0);
+    if (is_empty(x)) return;
+    TIMED(PROFILE_DROPOUT,
+          bytes_of(x) + bytes_of(mask) + bytes_of(kept) + (change.data ? bytes_of(change) : 0),
+          s->backend->ops->dropout_apply(s, kept, change, x, mask, p));
+}
+
 /* ---- optimiser ---- */
 
 void be_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor v, struct tensor g,

@@ -50,6 +50,10 @@ struct backend_ops {
     void (*dropout)(struct stream *s, struct tensor y, struct tensor x,
                     const struct dropout_key *key, const uint64_t *row_key, bool difference,
                     bool accumulate);
+    void (*dropout_mask)(struct stream *s, struct tensor mask, int64_t cols,
+                         const struct dropout_key *key, const uint64_t *row_key);
+    void (*dropout_apply)(struct stream *s, struct tensor kept, struct tensor change,
+                          struct tensor x, struct tensor mask, double p);
     void (*adamw)(struct stream *s, struct tensor p, struct tensor m, struct tensor v,
                   struct tensor g, struct tensor base, const struct adamw *hyper);
     double (*sum_squares)(struct stream *s, struct tensor t);

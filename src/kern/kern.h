@@ -45,6 +45,26 @@ struct kern_dropout {
     bool difference, accumulate;
 };
 
+/* Bits of one row of dropout's mask, groups of 64 columns: bit c (lowest of a byte first) is set where
+ * struct kern_dropout keeps element first + c; bits from cols to the end of the last group are 0. */
+struct kern_dropout_mask {
+    uint8_t *mask; /* 8 bytes a group */
+    int64_t cols;
+    uint64_t seed, first;
+    uint32_t stream, step, threshold;
+};
+
+/* Elements of one row: v = bit ? x * inv_keep : 0; kept = v, change = v - x unless it is NULL.  The
+ * range begins on a multiple of 64.  x, kept, change: act or real; kept or change may be x where the
+ * types are equal. */
+struct kern_dropout_apply {
+    void *kept, *change;
+    const void *x;
+    const uint8_t *mask; /* that of element 0 */
+    enum dtype kept_type, change_type, x_type;
+    double inv_keep;
+};
+
 /* Rows of x real [T, C].  Forward: rstd = 1 / sqrt(mean(x^2) + eps), y = x * rstd * w.  Backward:
  *   dx += rstd * (w dy - x rstd^2 mean(w dy x)).
  * Columns (rmsnorm_bwd_w): dw[c] += sum over rows of dy x rstd. */
@@ -198,6 +218,8 @@ enum { KERN_WEIGH_GROUP = 96, KERN_WEIGH_LANES = 8 };
 #define KERN_OP_MAP(X)                                                                             \
     X(map, kern_map)                                                                               \
     X(dropout, kern_dropout)                                                                       \
+    X(dropout_mask, kern_dropout_mask)                                                             \
+    X(dropout_apply, kern_dropout_apply)                                                           \
     X(rmsnorm_fwd, kern_rmsnorm)                                                                   \
     X(rmsnorm_bwd, kern_rmsnorm)                                                                   \
     X(rmsnorm_bwd_w, kern_rmsnorm)                                                                 \

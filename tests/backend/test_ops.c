@@ -449,6 +449,38 @@ static void dropout_masks(void **state) {
     backend_free(&b);
 }
 
+/* The bits are be_dropout's masks, row by row, and applying them gives its values. */
+static void dropout_by_bits(void **state) {
+    (void)state;
+    enum { ROWS = 33, COLS = 4099 };
+    struct backend *b = open_backend(DT_BF16);
+    struct stream *s = backend_stream(b);
+    struct tensor x = normal(DT_BF16, ROWS, COLS, 1), want = normal(DT_BF16, ROWS, COLS, 2);
+    struct tensor kept = normal(DT_BF16, ROWS, COLS, 3), change = normal(DT_F32, ROWS, COLS, 3);
+    int64_t bytes = dropout_mask_bytes(COLS);
+    assert_int_equal(bytes, 520);
+    assert_int_equal(dropout_mask_bytes(64), 8);
+    struct tensor mask =
+        tensor_of(mem_alloc(MEM_OTHER, (size_t)(ROWS * bytes), 1), DT_U8, ROWS, bytes);
+    uint64_t keys[ROWS];
+    for (int i = 0; i < ROWS; i++) keys[i] = (uint64_t)(900 - 7 * i);
+    struct dropout_key key = {.seed = 4, .stream = 5, .step = 6, .p = 0.05};
+    be_dropout(s, want, x, &key, keys, false, false);
+    be_dropout_mask(s, mask, COLS, &key, keys);
+    be_dropout_apply(s, kept, change, x, mask, key.p);
+    assert_memory_equal(want.data, kept.data, ROWS * COLS * sizeof(bf16));
+    for (int64_t i = 0; i < ROWS * COLS; i++) {
+        bool bit = ((uint8_t *)mask.data)[i / COLS * bytes + i % COLS / 8] >> (i % COLS % 8) & 1;
+        float v = (float)at(x, 0, i), scaled = bit ? v * (float)(1.0 / 0.95) : 0.0f;
+        assert_true((float)at(change, 0, i) == scaled - v);
+    }
+    be_dropout_apply(s, x, (struct tensor){0}, x, mask, key.p); /* in place */
+    assert_memory_equal(want.data, x.data, ROWS * COLS * sizeof(bf16));
+    struct tensor *all[] = {&x, &want, &kept, &change, &mask};
+    for (int i = 0; i < 5; i++) mem_free(all[i]->data);
+    backend_free(&b);
+}
+
 /* ---- AdamW ---- */
 
 /* Five steps of torch.optim.AdamW (2.x, f64; lr 1e-2, betas (0.9, 0.999), eps 1e-8, weight decay
@@ -538,6 +570,7 @@ int main(void) {
         cmocka_unit_test(rows_moved),
         cmocka_unit_test(sums_do_not_depend_on_layout),
         cmocka_unit_test(dropout_masks),
+        cmocka_unit_test(dropout_by_bits),
         cmocka_unit_test(adamw_torch),
         cmocka_unit_test(opening),
     };

@@ -151,6 +151,83 @@ static void dropout_cuts(const struct kern *k, const struct kern *oracle) {
     assert_true(zeros > N / 2 && zeros < N);
 }
 
+/* The bits are those of a row of ones dropped out; past cols they are 0, and no byte beyond is
+ * touched.  Groups made one by one are the same. */
+static void mask_case(const struct kern *k, int64_t cols, uint64_t first, uint32_t threshold) {
+    enum { MOST = 1000, GROUPS = (MOST + 63) / 64 };
+    static double ones[MOST], kept[MOST];
+    uint8_t mask[8 * GROUPS + 1], again[8 * GROUPS];
+    struct kern ref;
+    kern_table_init(&ref, DT_F64, ISA_REF);
+    for (int64_t i = 0; i < cols; i++) ones[i] = 1;
+    struct kern_dropout d = {kept,      ones, DT_F64, DT_F64, 0xfedcba987654321u, first, 77, 3,
+                             threshold, 1,    false,  false};
+    ref.dropout(&d, 0, cols);
+    int64_t groups = (cols + 63) / 64;
+    memset(mask, POISON, sizeof mask);
+    struct kern_dropout_mask a = {mask, cols, d.seed, first, d.stream, d.step, threshold};
+    k->dropout_mask(&a, 0, groups);
+    a.mask = again;
+    for (int64_t g = 0; g < groups; g++) k->dropout_mask(&a, g, g + 1);
+    for (int64_t c = 0; c < 64 * groups; c++) {
+        int want = c < cols && kept[c] != 0;
+        if ((mask[c / 8] >> (c % 8) & 1) != want)
+            fail_msg("mask: bit %ld of %ld from %lu, threshold %x, level %s", (long)c, (long)cols,
+                     (unsigned long)first, threshold, isa_name(k->level));
+    }
+    assert_memory_equal(mask, again, (size_t)(8 * groups));
+    assert_int_equal(mask[8 * groups], POISON);
+}
+
+/* kept = x m / (1 - p), change = kept - x: with integers and 1 / (1 - p) = 2 exactly. */
+static void apply_case(const struct kern *k, const struct kern *oracle, int64_t n, int types) {
+    struct context x = {.op = "dropout_apply", .kern = k};
+    snprintf(x.shape, sizeof x.shape, "n %ld types %d", (long)n, types);
+    enum dtype type[3];
+    for (int i = 0; i < 3; i++) type[i] = types >> i & 1 ? DT_BF16 : DT_F32;
+    struct buf in = buf_new(type[0], 1, n, 0, 1), kept = buf_new(type[1], 1, n, 0, 3);
+    struct buf change = buf_new(type[2], 1, n, 0, 1);
+    uint8_t mask[128];
+    for (int i = 0; i < 128; i++) mask[i] = (uint8_t)rng_words(SEED, 9, 0, (uint64_t)i).w[0];
+    buf_fill(&in, FILL_INTEGER, 1, 1);
+    if (n > 5) buf_set(&in, 0, 5, INFINITY);
+    struct kern_dropout_apply a = {.kept = kept.p,
+                                   .change = change.p,
+                                   .x = in.p,
+                                   .mask = mask,
+                                   .kept_type = type[1],
+                                   .change_type = type[2],
+                                   .x_type = type[0],
+                                   .inv_keep = 2.0};
+    struct kern_dropout_apply e = {kept.f64, change.f64, in.f64, mask, DT_F64, DT_F64, DT_F64, 2.0};
+    oracle->dropout_apply(&e, 0, n);
+    k->dropout_apply(&a, 0, n);
+    buf_compare(&x, &kept, "kept", 0, 0);
+    buf_compare(&x, &change, "change", 0, 0);
+    if (type[0] == type[1]) { /* in place, without the change, in two pieces */
+        a.kept = in.p;
+        a.change = NULL;
+        k->dropout_apply(&a, 0, n < 64 ? n : 64);
+        if (n > 64) k->dropout_apply(&a, 64, n);
+        memcpy(in.f64, kept.f64, (size_t)n * sizeof *in.f64);
+        buf_compare(&x, &in, "in place", 0, 0);
+    }
+    buf_free(&in);
+    buf_free(&kept);
+    buf_free(&change);
+}
+
+static void dropout_bits_table(const struct kern *k, const struct kern *oracle) {
+    /* Row starts around 4, and where the counter's lower half ends within a row. */
+    static const uint64_t firsts[] = {0, 1, 6, 67, 576 * 3 + 3, 0x3fffffff0u, 0x3fffffe01u};
+    static const uint32_t thresholds[] = {0, 0xccccd, 1u << 23, 1u << 24};
+    for (int l = 0; l < N_LENGTHS; l++) {
+        for (size_t f = 0; f < sizeof firsts / sizeof *firsts; f++)
+            for (int t = 0; t < 4; t++) mask_case(k, lengths[l], firsts[f], thresholds[t]);
+        for (int types = 0; types < 8; types++) apply_case(k, oracle, lengths[l], types);
+    }
+}
+
 /* ---- rmsnorm ---- */
 
 static void rmsnorm_case(const struct kern *k, const struct kern *oracle, int64_t rows,
@@ -493,6 +570,7 @@ static const struct table_test tests[] = {
     {"map_specials", map_specials},
     {"dropout_table", dropout_table},
     {"dropout_cuts", dropout_cuts},
+    {"dropout_bits_table", dropout_bits_table},
     {"rmsnorm_table", rmsnorm_table},
     {"rope_table", rope_table},
     {"swiglu_table", swiglu_table},

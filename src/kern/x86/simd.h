@@ -76,6 +76,46 @@ static inline vi vi_add(vi a, vi b) {
 static inline vi vi_iota(void) {
     return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
+/* Lanes of 64 bits, for products of 32-bit words: each lane's lower half counts, the upper half of an
+ * operand is whatever it is. */
+static inline vi vi_set64(uint64_t x) {
+    return _mm512_set1_epi64((int64_t)x);
+}
+static inline vi vi_add64(vi a, vi b) {
+    return _mm512_add_epi64(a, b);
+}
+static inline vi vi_mul_low(vi a, vi b) {
+    return _mm512_mul_epu32(a, b);
+}
+/* The halves of each lane exchanged. */
+static inline vi vi_swap(vi a) {
+    return _mm512_shuffle_epi32(a, _MM_PERM_CDAB);
+}
+static inline vi vi_xor(vi a, vi b) {
+    return _mm512_xor_si512(a, b);
+}
+static inline vi vi_xor3(vi a, vi b, vi c) {
+    return _mm512_ternarylogic_epi32(a, b, c, 0x96);
+}
+/* a ^ b in the lower halves, a in the upper ones. */
+static inline vi vi_xor_low(vi a, vi b) {
+    return _mm512_mask_xor_epi32(a, 0x5555, a, b);
+}
+/* 0, 1, .. in the order that vi_zip_low and vi_zip_high put right: they take the even and the odd
+ * lanes, first a's, then b's of each. */
+static inline vi vi_zip_iota(void) {
+    return _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+}
+static inline vi vi_zip_low(vi a, vi b) {
+    return _mm512_unpacklo_epi64(a, b);
+}
+static inline vi vi_zip_high(vi a, vi b) {
+    return _mm512_unpackhi_epi64(a, b);
+}
+/* Bit l: lane l of a, 32 bits without sign, is above that of b. */
+static inline uint32_t vi_bits_above(vi a, vi b) {
+    return _mm512_cmpgt_epu32_mask(a, b);
+}
 /* first <= index <= last ? x : other, by lane. */
 static inline vf vf_keep_between(vf x, vf other, vi index, vi first, vi last) {
     __mmask16 m = _mm512_cmple_epi32_mask(first, index) & _mm512_cmple_epi32_mask(index, last);
@@ -129,6 +169,10 @@ static inline void vf_transpose(vf r[16]) {
         r[4 + c] = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
         r[12 + c] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
     }
+}
+/* Lane i: x where bit i is set, 0 elsewhere. */
+static inline vf vf_keep(uint32_t bits, vf x) {
+    return _mm512_maskz_mov_ps((__mmask16)bits, x);
 }
 /* Lane i: a where bit i is set, b elsewhere. */
 static inline vf vf_select(uint32_t bits, vf a, vf b) {
@@ -200,6 +244,40 @@ static inline vi vi_add(vi a, vi b) {
 static inline vi vi_iota(void) {
     return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
 }
+static inline vi vi_set64(uint64_t x) {
+    return _mm256_set1_epi64x((int64_t)x);
+}
+static inline vi vi_add64(vi a, vi b) {
+    return _mm256_add_epi64(a, b);
+}
+static inline vi vi_mul_low(vi a, vi b) {
+    return _mm256_mul_epu32(a, b);
+}
+static inline vi vi_swap(vi a) {
+    return _mm256_shuffle_epi32(a, 0xb1);
+}
+static inline vi vi_xor(vi a, vi b) {
+    return _mm256_xor_si256(a, b);
+}
+static inline vi vi_xor3(vi a, vi b, vi c) {
+    return _mm256_xor_si256(_mm256_xor_si256(b, c), a);
+}
+static inline vi vi_xor_low(vi a, vi b) {
+    return _mm256_blend_epi32(a, _mm256_xor_si256(a, b), 0x55);
+}
+static inline vi vi_zip_iota(void) {
+    return _mm256_setr_epi64x(0, 2, 1, 3);
+}
+static inline vi vi_zip_low(vi a, vi b) {
+    return _mm256_unpacklo_epi64(a, b);
+}
+static inline vi vi_zip_high(vi a, vi b) {
+    return _mm256_unpackhi_epi64(a, b);
+}
+static inline uint32_t vi_bits_above(vi a, vi b) {
+    __m256i not_above = _mm256_cmpeq_epi32(_mm256_max_epu32(a, b), b);
+    return ~(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(not_above)) & 0xffu;
+}
 static inline vf vf_keep_between(vf x, vf other, vi index, vi first, vi last) {
     __m256i out =
         _mm256_or_si256(_mm256_cmpgt_epi32(first, index), _mm256_cmpgt_epi32(index, last));
@@ -244,6 +322,11 @@ static inline void vf_transpose(vf r[8]) {
         r[c] = _mm256_permute2f128_ps(t[c], t[4 + c], 0x20);
         r[4 + c] = _mm256_permute2f128_ps(t[c], t[4 + c], 0x31);
     }
+}
+static inline vf vf_keep(uint32_t bits, vf x) {
+    __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    __m256i on = _mm256_and_si256(_mm256_set1_epi32((int32_t)bits), lane);
+    return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cmpeq_epi32(on, lane)));
 }
 static inline vf vf_select(uint32_t bits, vf a, vf b) {
     __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);

@@ -11,7 +11,7 @@
 struct train_args {
     struct rest words;
     const char *resume, *dtype;
-    bool dry_run, json;
+    bool dry_run, profile, json;
 };
 
 struct train_screen {
@@ -73,6 +73,11 @@ static void on_checkpoint(void *ctx, int64_t step, const char *path) {
     screen_line("checkpoint at step %" PRId64 " | %s", step, path);
 }
 
+static void on_profile(void *ctx, const struct mil_train_profile *profile) {
+    (void)ctx;
+    panel_print_profile(screen_stream(), profile);
+}
+
 static void closing_lines(const struct train_screen *s, const struct mil_train_result *r) {
     char seconds[32], bytes[32];
     screen_line("trained %" PRId64 " steps in %s, %.0f tok/s, loss %.4f -> %.4f, peak %s", r->steps,
@@ -99,7 +104,8 @@ static enum mil_status train(const struct train_args *args, const mil_config *co
                                             .on_start = on_start,
                                             .on_step = on_step,
                                             .on_eval = on_eval,
-                                            .on_checkpoint = on_checkpoint};
+                                            .on_checkpoint = on_checkpoint,
+                                            .on_profile = args->profile ? on_profile : NULL};
     cli_catch_stop();
     enum mil_status st = mil_train_run(config, args->resume, &callbacks, &result, err);
     screen_clear();
@@ -122,6 +128,7 @@ static enum mil_status dry_run(const struct train_args *args, const mil_config *
 static enum mil_status run_train(const void *p, struct mil_error *err) {
     const struct train_args *args = p;
     if (args->json && !args->dry_run) return cli_usage(err, "--json belongs to --dry-run");
+    if (args->profile && args->dry_run) return cli_usage(err, "--dry-run has no steps to profile");
     mil_config *config = NULL;
     enum mil_status st = panel_config(&args->words, args->dtype, &config, err);
     if (st == MIL_OK) st = args->dry_run ? dry_run(args, config, err) : train(args, config, err);
@@ -159,6 +166,11 @@ static const struct option train_options[] = {
      .type = OPTION_FLAG,
      .offset = offsetof(struct train_args, dry_run),
      .help = "print the plan of memory and stop; needs only the model's config.json"},
+    {.name = "profile",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct train_args, profile),
+     .help = "tell where the steps' time went, by phase and operation, against the rate of this "
+             "machine's products; also in output_dir/profile.json"},
     {.name = "dtype",
      .type = OPTION_TEXT,
      .offset = offsetof(struct train_args, dtype),

@@ -216,6 +216,51 @@ void panel_print_plan(FILE *f, const struct mil_train_plan *plan) {
         fprintf(f, "this does not fit the memory that is available now\n");
 }
 
+/* ---- the profile */
+
+static void profile_line(FILE *f, const char *name, int64_t calls, double seconds, double all) {
+    fprintf(f, "%-32s", name);
+    if (calls >= 0)
+        fprintf(f, " %9" PRId64, calls);
+    else
+        fprintf(f, " %9s", "");
+    fprintf(f, " %11.1f %6.1f %%", 1e3 * seconds, 100 * seconds / all);
+}
+
+/* One phase's sum, and its rows. */
+static size_t profile_phase(FILE *f, const struct mil_train_profile *p, size_t first) {
+    size_t end = first;
+    double seconds = 0;
+    for (; end < p->n && strcmp(p->rows[end].phase, p->rows[first].phase) == 0; end++)
+        seconds += p->rows[end].seconds;
+    profile_line(f, p->rows[first].phase, -1, seconds, p->seconds);
+    fputc('\n', f);
+    for (size_t i = first; i < end; i++) {
+        const struct mil_profile_row *row = &p->rows[i];
+        char name[64];
+        snprintf(name, sizeof name, "  %s", row->operation);
+        profile_line(f, name, row->calls, row->seconds, p->seconds);
+        fprintf(f, " %9.1f %s\n", row->seconds > 0 ? 1e-9 * row->work / row->seconds : 0,
+                row->work_is_flops ? "GF/s" : "GB/s");
+    }
+    return end;
+}
+
+void panel_print_profile(FILE *f, const struct mil_train_profile *p) {
+    char tokens[32];
+    double rate = p->flops / p->seconds;
+    fprintf(f, "profile of %" PRId64 " step%s, %s tokens\n", p->steps, p->steps == 1 ? "" : "s",
+            cli_grouped(tokens, p->tokens));
+    fprintf(f, "%-32s %9s %11s %8s %14s\n", "phase and operation", "calls", "ms", "share", "rate");
+    for (size_t i = 0; i < p->n;) i = profile_phase(f, p, i);
+    profile_line(f, "outside operations", -1, p->outside, p->seconds);
+    fputc('\n', f);
+    profile_line(f, "total", -1, p->seconds, p->seconds);
+    fprintf(f, " %9.1f GF/s\n", 1e-9 * rate);
+    fprintf(f, "products of this machine reach %.1f GF/s (%s): the steps reach %.1f %% of that\n",
+            1e-9 * p->product_rate, p->product, 100 * rate / p->product_rate);
+}
+
 json_t *panel_plan_json(const struct mil_train_plan *plan) {
     json_t *rows = json_array(), *choices = json_array();
     for (size_t i = 0; i < plan->n; i++)

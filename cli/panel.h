@@ -10,6 +10,8 @@ void panel_print_facts(FILE *f, const struct mil_train_facts *facts);
 struct json_t *panel_facts_json(const struct mil_train_facts *facts);
 void panel_print_plan(FILE *f, const struct mil_train_plan *plan);
 struct json_t *panel_plan_json(const struct mil_train_plan *plan);
+/* Where the steps' time went: a table by phase and operation. */
+void panel_print_profile(FILE *f, const struct mil_train_profile *profile);
 
 /* The configuration of "[CONFIG.yaml] key=value ...", with --threads and --dtype on top. */
 enum mil_status panel_config(const struct rest *words, const char *dtype, mil_config **out,

@@ -146,8 +146,30 @@ struct mil_eval_row {
     int64_t samples, supervised_tokens;
     double seconds;
 };
+/* Where the time of a run's optimiser steps went.  The first step of a run prepares what the others
+ * use, so it is left out unless it is the only one. */
+struct mil_profile_row {
+    const char *phase;     /* "data", "forward", "head", "backward", "optimiser", "other" */
+    const char *operation; /* "product: weight, forward" */
+    int64_t calls;
+    double seconds;
+    double work;        /* floating-point operations, or bytes that have to be read and written */
+    bool work_is_flops; /* products and attention */
+};
+struct mil_train_profile {
+    const struct mil_profile_row *rows; /* by phase, then by falling time */
+    size_t n;
+    int64_t steps, tokens; /* that were counted */
+    double seconds;        /* of these steps */
+    double outside;        /* of these, in no operation */
+    double flops;          /* of all rows that count them; attention without what the mask hides */
+    double product_rate;   /* floating-point operations a second that this machine's products reach,
+                             * measured before the first step by the step's own shapes */
+    const char *product;   /* the shape that reached it */
+};
 /* Each may be NULL.  on_step is called every optimiser step; `logged` tells whether logging_steps
- * makes it a row of the log. */
+ * makes it a row of the log.  on_profile asks for a profile: after the last step it is called with
+ * it, and output_dir/profile.json holds the same. */
 struct mil_train_callbacks {
     void *ctx;
     void (*on_init)(void *ctx, const struct mil_init_row *row);
@@ -155,6 +177,7 @@ struct mil_train_callbacks {
     void (*on_step)(void *ctx, const struct mil_train_step *step, bool logged);
     void (*on_eval)(void *ctx, const struct mil_eval_row *row);
     void (*on_checkpoint)(void *ctx, int64_t step, const char *path);
+    void (*on_profile)(void *ctx, const struct mil_train_profile *profile);
 };
 struct mil_train_result {
     int64_t steps;                           /* optimiser steps done, resumed ones included */

@@ -12,6 +12,7 @@
 
 static const char *const own_files[] = {
     "trainer_log.jsonl",
+    "profile.json",
     "train_config.yaml",
     "adapter_model.safetensors",
     "adapter_config.json",

@@ -17,6 +17,12 @@ struct progress {
     double elapsed;       /* seconds of training, earlier runs included */
     int64_t first_update; /* first step with a learning rate above 0; 0: none yet */
 };
+/* Of the steps that are profiled. */
+struct run_profile {
+    int64_t steps, tokens;
+    double seconds, product_rate;
+    char product[64];
+};
 struct run {
     struct config config; /* own copy, with what was resolved */
     struct mil_train_callbacks on;
@@ -33,6 +39,7 @@ struct run {
     struct step *step;
     struct train_log log;
     struct progress progress;
+    struct run_profile profile;
     char data_hash[HASH_HEX], base_hash[HASH_HEX];
     char resume_path[PATH_CAP];     /* "" for a fresh run */
     char checkpoint_path[PATH_CAP]; /* the newest one, "" if none */
@@ -67,6 +74,13 @@ enum mil_status run_gradients(struct run *r, const int64_t *samples, int64_t n, 
                               struct step_sums *sums, struct mil_error *err);
 /* Mean loss over the evaluation data. */
 enum mil_status run_evaluate(struct run *r, struct mil_eval_row *out, struct mil_error *err);
+
+/* profile_report.c: only where on.on_profile asks for it.  Before the first step: measures the
+ * machine's products.  After each: a step of the profile took so long.  At the end: tells the caller
+ * and writes profile.json. */
+enum mil_status run_profile_start(struct run *r, struct mil_error *err);
+void run_profile_step(struct run *r, int64_t tokens, double seconds);
+enum mil_status run_profile_finish(struct run *r, struct mil_error *err);
 
 /* output_dir.c: what lies in an output directory. */
 /* MIL_ACCESS when anything is in dir and overwrite is not set; changes nothing. */

@@ -13,6 +13,7 @@
 
 #include "core/log.h"
 #include "core/mem.h"
+#include "core/profile.h"
 #include "core/threads.h"
 #include "train/run.h"
 
@@ -97,8 +98,10 @@ enum mil_status run_update(struct run *r, struct mil_train_step *row, struct mil
     const int64_t *samples = loader_step(&r->loader, step, &n);
     struct step_sums sums;
     double begun = clock_seconds();
+    profile_enter(PROFILE_OPTIMISER);
     optimizer_zero_grads(&r->optimizer);
     TRY(run_gradients(r, samples, n, step, &sums, err));
+    profile_enter(PROFILE_OPTIMISER);
     double norm = optimizer_norm(&r->optimizer);
     if (!isfinite(norm) || !isfinite(sums.loss)) return not_finite(r, &sums, norm, samples, n, err);
     report_dead(r, step);
@@ -162,6 +165,20 @@ static enum mil_status report(struct run *r, struct tally *t, const struct mil_t
     return train_log_row(&r->log, logged ? row : NULL, evaluated ? &eval : NULL, err);
 }
 
+/* A step that is part of the profile, or not: the first one of a run prepares what the others use. */
+static enum mil_status profiled_update(struct run *r, const struct tally *t,
+                                       struct mil_train_step *row, struct mil_error *err) {
+    bool only = r->session.total_steps == t->first_step;
+    if (!r->on.on_profile || (r->progress.step + 1 == t->first_step && !only))
+        return run_update(r, row, err);
+    double begun = clock_seconds();
+    profile_record(true);
+    enum mil_status st = run_update(r, row, err);
+    profile_record(false);
+    if (st == MIL_OK) run_profile_step(r, row->tokens, clock_seconds() - begun);
+    return st;
+}
+
 static enum mil_status loop(struct run *r, struct tally *t, struct mil_error *err) {
     int64_t total = r->session.total_steps;
     t->started = clock_seconds();
@@ -170,7 +187,7 @@ static enum mil_status loop(struct run *r, struct tally *t, struct mil_error *er
     while (r->progress.step < total) {
         struct mil_train_step row;
         if (train_stop_requested()) return interrupted(r, err);
-        TRY(run_update(r, &row, err));
+        TRY(profiled_update(r, t, &row, err));
         note_step(r, t, &row);
         TRY(report(r, t, &row, err));
         if (r->config.save_steps > 0 && due(row.step, r->config.save_steps, total))
@@ -212,7 +229,9 @@ enum mil_status train_run(const struct config *config, const char *resume,
     enum mil_status st = run_open(r, config, resume, on, err);
     if (st == MIL_OK) {
         announce(r);
-        st = loop(r, &t, err);
+        st = run_profile_start(r, err);
+        if (st == MIL_OK) st = loop(r, &t, err);
+        if (st == MIL_OK) st = run_profile_finish(r, err);
         if (st == MIL_OK) st = result_save(r, err);
         if (out) fill_result(r, &t, out);
     }

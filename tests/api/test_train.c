@@ -105,7 +105,7 @@ static void facts_and_plans(void **state) {
 }
 
 struct heard {
-    int inits, starts, steps, evaluations, checkpoints;
+    int inits, starts, steps, evaluations, checkpoints, profiles;
 };
 static void heard_init(void *ctx, const struct mil_init_row *row) {
     struct heard *h = ctx;
@@ -132,13 +132,24 @@ static void heard_checkpoint(void *ctx, int64_t step, const char *path) {
     assert_non_null(strstr(path, "checkpoint-3"));
 }
 
+static void heard_profile(void *ctx, const struct mil_train_profile *p) {
+    ((struct heard *)ctx)->profiles++;
+    assert_int_equal(p->steps, 2);
+    assert_true(p->n > 0 && p->seconds > 0 && p->flops > 0 && p->product_rate > 0);
+}
+
 static void a_run(void **state) {
     (void)state;
     struct mil_error err = {0};
     struct mil_train_result result;
     struct heard h = {0};
-    struct mil_train_callbacks on = {&h,         heard_init, heard_start,
-                                     heard_step, heard_eval, heard_checkpoint};
+    struct mil_train_callbacks on = {.ctx = &h,
+                                     .on_init = heard_init,
+                                     .on_start = heard_start,
+                                     .on_step = heard_step,
+                                     .on_eval = heard_eval,
+                                     .on_checkpoint = heard_checkpoint,
+                                     .on_profile = heard_profile};
     mil_config *c = tiny(test_tmp_dir());
     assert_ok(mil_train_run(c, NULL, &on, &result, &err));
     assert_int_equal(h.inits, 10);
@@ -146,6 +157,7 @@ static void a_run(void **state) {
     assert_int_equal(h.steps, 3);
     assert_int_equal(h.evaluations, 1);
     assert_int_equal(h.checkpoints, 1);
+    assert_int_equal(h.profiles, 1);
     assert_int_equal(result.steps, 3);
     assert_true(result.eval_loss > 0);
     /* A second run into the same directory is refused; a finished one can be resumed, which does

@@ -93,9 +93,30 @@ void be_scatter_add_rows(struct stream *s, struct tensor dst, struct tensor src,
 /* ---- products ---- */
 
 enum { MATMUL_TRANS_A = 1, MATMUL_TRANS_B = 2 };
-/* C = alpha op(A) op(B) + beta C.  A, B: act; C: act or real; sums in f32 (f64).  Any ld.  The same
- * row of C has the same bits whatever the number of rows (batch invariance) wherever the library
- * allows it; docs/numerics.md says where it does not. */
+/* op(A) op(B) as a term of a sum.  A, B: act.  With a mask (be_dropout_mask's, for the elements of the result) the
+ * term's elements are multiplied by m / (1 - p), with `change` by m / (1 - p) - 1. */
+struct product_term {
+    unsigned flags;
+    struct tensor a, b;
+    struct tensor mask; /* U8, or no data */
+    double p;
+    bool change;
+};
+enum { PRODUCT_TERMS = 12 };
+struct product_terms {
+    struct product_term t[PRODUCT_TERMS];
+    int n;
+};
+/* Append op(A) op(B); returns the term for a mask to be set. */
+struct product_term *product_add(struct product_terms *terms, unsigned flags, struct tensor a,
+                                 struct tensor b);
+/* C = alpha (sum of the terms) + beta D + e, summed in f32 (f64) and rounded once.  C: act or real; D: act or
+ * real, of C's shape, may be C itself, or no data; e: act or real [1, cols], or no data; no terms: the sum is 0.
+ * The same row of C has the same bits whatever the number of rows, wherever the library allows it;
+ * docs/numerics.md says where it does not. */
+void be_product(struct stream *s, struct tensor c, double alpha, const struct product_terms *terms,
+                double beta, struct tensor d, struct tensor e);
+/* C = alpha op(A) op(B) + beta C, by be_product. */
 void be_matmul(struct stream *s, unsigned flags, double alpha, struct tensor a, struct tensor b,
                double beta, struct tensor c);
 

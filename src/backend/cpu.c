@@ -63,7 +63,7 @@ static const struct backend_ops cpu_ops = {
     .add_row = cpu_add_row,
     .gather_rows = cpu_gather_rows,
     .scatter_rows = cpu_scatter_rows,
-    .matmul = cpu_matmul,
+    .product = cpu_product,
     .rmsnorm_fwd = cpu_rmsnorm_fwd,
     .rmsnorm_bwd = cpu_rmsnorm_bwd,
     .rope = cpu_rope,
@@ -80,11 +80,10 @@ static const struct backend_ops cpu_ops = {
     .sum_squares = cpu_sum_squares,
 };
 
-/* "oneDNN 2.6.3" where the library multiplies the compute type, "own kernels" where we do. */
+/* Who multiplies the compute type. */
 static const char *products(const struct cpu_backend *b) {
     if (b->base.act == DT_F64) return "OpenBLAS";
-    bool library = b->base.act == DT_BF16 ? b->product.has_bf16 : b->product.has_f32;
-    return library ? product_library() : "own kernels";
+    return b->by_library ? product_library() : "own kernels";
 }
 
 static void describe(struct cpu_backend *b) {
@@ -111,6 +110,7 @@ enum mil_status backend_cpu_open(enum dtype compute, struct backend **out, struc
         cpu_close(&b->base);
         return st;
     }
+    b->by_library = compute == DT_BF16 && b->product.has_amx;
     describe(b);
     *out = &b->base;
     return MIL_OK;

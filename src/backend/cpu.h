@@ -16,6 +16,7 @@ struct cpu_backend {
     struct stream stream;
     struct kern kern;
     struct product product;
+    bool by_library; /* products by oneDNN; else by our kernels */
     /* Call scratch: grows to the largest need seen, freed with the backend. */
     void *scratch;
     size_t scratch_bytes;
@@ -73,8 +74,14 @@ void cpu_attention_bwd(struct stream *s, struct tensor dq, struct tensor dk, str
                        struct tensor k, struct tensor v, const struct attn_seq *seqs,
                        int64_t n_seqs, const struct attn_shape *shape);
 
-/* cpu_matmul.c */
-void cpu_matmul(struct stream *s, unsigned flags, double alpha, struct tensor a, struct tensor b,
-                double beta, struct tensor c);
+/* cpu_product.c */
+void cpu_product(struct stream *s, struct tensor c, double alpha, const struct product_terms *terms,
+                 double beta, struct tensor d, struct tensor e);
+/* The same by our own kernels, and (cpu_library.c) by oneDNN. */
+void cpu_sum_own(struct stream *s, struct tensor c, double alpha, const struct product_terms *terms,
+                 double beta, struct tensor d, struct tensor e);
+void cpu_sum_by_library(struct stream *s, struct tensor c, double alpha,
+                        const struct product_terms *terms, double beta, struct tensor d,
+                        struct tensor e);
 
 #endif

@@ -108,22 +108,51 @@ void be_scatter_add_rows(struct stream *s, struct tensor dst, struct tensor src,
 
 /* ---- products ---- */
 
+struct product_term *product_add(struct product_terms *terms, unsigned flags, struct tensor a,
+                                 struct tensor b) {
+    REQUIRE(terms->n < PRODUCT_TERMS);
+    struct product_term *t = &terms->t[terms->n++];
+    *t = (struct product_term){.flags = flags, .a = a, .b = b};
+    return t;
+}
+
+/* The inner dimension of a term of C; its shapes and types fit. */
+static int64_t term_depth(const struct stream *s, const struct product_term *t, struct tensor c) {
+    bool ta = t->flags & MATMUL_TRANS_A, tb = t->flags & MATMUL_TRANS_B;
+    int64_t k = ta ? t->a.rows : t->a.cols;
+    REQUIRE(!(t->flags & ~(unsigned)(MATMUL_TRANS_A | MATMUL_TRANS_B)));
+    REQUIRE(is_act(s, t->a) && is_act(s, t->b));
+    REQUIRE((ta ? t->a.cols : t->a.rows) == c.rows && (tb ? t->b.rows : t->b.cols) == c.cols);
+    REQUIRE((tb ? t->b.cols : t->b.rows) == k);
+    REQUIRE(!t->mask.data || (t->mask.dtype == DT_U8 && t->mask.rows == c.rows && t->p >= 0 &&
+                              t->p < 1 && t->mask.cols * 8 >= c.cols));
+    return k;
+}
+
+void be_product(struct stream *s, struct tensor c, double alpha, const struct product_terms *terms,
+                double beta, struct tensor d, struct tensor e) {
+    struct product_terms used = {.n = 0};
+    REQUIRE(is_either(s, c));
+    REQUIRE(!d.data || (is_either(s, d) && same_shape(d, c)));
+    REQUIRE(!e.data || (is_either(s, e) && e.rows == 1 && e.cols == c.cols));
+    for (int i = 0; i < terms->n; i++)
+        if (term_depth(s, &terms->t[i], c) > 0 && alpha != 0.0) used.t[used.n++] = terms->t[i];
+    if (beta == 0.0) d.data = NULL;
+    if (is_empty(c)) return;
+    int64_t begun = profile_begin(), depth = 0;
+    s->backend->ops->product(s, c, alpha, &used, beta, d, e);
+    for (int i = 0; begun && i < used.n; i++) depth += term_depth(s, &used.t[i], c);
+    if (begun && used.n > 0)
+        profile_product(begun, used.t[0].flags & MATMUL_TRANS_A, used.t[0].flags & MATMUL_TRANS_B,
+                        c.rows, c.cols, depth);
+}
+
 void be_matmul(struct stream *s, unsigned flags, double alpha, struct tensor a, struct tensor b,
                double beta, struct tensor c) {
-    REQUIRE(is_either(s, a) && is_either(s, b) && a.dtype == b.dtype && is_either(s, c));
-    REQUIRE(!(flags & ~(unsigned)(MATMUL_TRANS_A | MATMUL_TRANS_B)));
-    bool ta = flags & MATMUL_TRANS_A, tb = flags & MATMUL_TRANS_B;
-    int64_t m = ta ? a.cols : a.rows, k = ta ? a.rows : a.cols;
-    REQUIRE((tb ? b.cols : b.rows) == k && (tb ? b.rows : b.cols) == c.cols && m == c.rows);
-    if (is_empty(c)) return;
-    int64_t begun = profile_begin();
-    if (k > 0 && alpha != 0.0)
-        s->backend->ops->matmul(s, flags, alpha, a, b, beta, c);
-    else if (beta == 0.0)
-        s->backend->ops->zero(s, c);
-    else
-        s->backend->ops->map(s, c, beta, c, false);
-    if (begun) profile_product(begun, ta, tb, m, c.cols, k);
+    struct product_terms terms = {.n = 0};
+    struct tensor none = {0};
+    product_add(&terms, flags, a, b);
+    be_product(s, c, alpha, &terms, beta, c, none);
 }
 
 /* ---- decoder operations ---- */

@@ -26,8 +26,10 @@ struct backend_ops {
                         const int32_t *index);
     void (*scatter_rows)(struct stream *s, struct tensor dst, struct tensor src,
                          const int32_t *index, bool accumulate);
-    void (*matmul)(struct stream *s, unsigned flags, double alpha, struct tensor a, struct tensor b,
-                   double beta, struct tensor c);
+    /* Terms without an inner dimension are sifted out; d and e without data: none. */
+    void (*product)(struct stream *s, struct tensor c, double alpha,
+                    const struct product_terms *terms, double beta, struct tensor d,
+                    struct tensor e);
     void (*rmsnorm_fwd)(struct stream *s, struct tensor y, struct tensor rstd, struct tensor x,
                         struct tensor w, double eps);
     void (*rmsnorm_bwd)(struct stream *s, struct tensor dx, struct tensor dw, struct tensor dy,

@@ -74,9 +74,9 @@ enum mil_status product_init(struct product *p, struct mil_error *err) {
     cap_isa(cpu_isa_used());
     dnnl_set_primitive_cache_capacity(0); /* or it would keep what we have forgotten */
     unsigned effective = (unsigned)dnnl_get_effective_cpu_isa();
-    unsigned for_f32 = dnnl_cpu_isa_avx512_core, for_bf16 = dnnl_cpu_isa_avx512_core_bf16;
-    p->has_f32 = cpu_isa_used() >= ISA_AVX512 && (effective & for_f32) == for_f32;
-    p->has_bf16 = cpu_isa_used() >= ISA_AVX512_BF16 && (effective & for_bf16) == for_bf16;
+    unsigned pairs = dnnl_cpu_isa_avx512_core_bf16, amx = dnnl_cpu_isa_avx512_core_amx;
+    p->has_bf16 = cpu_isa_used() >= ISA_AVX512_BF16 && (effective & pairs) == pairs;
+    p->has_amx = cpu_isa_used() >= ISA_AMX && (effective & amx) == amx;
     DNNL_TRY(dnnl_engine_create(&p->engine, dnnl_cpu, 0), err);
     DNNL_TRY(dnnl_stream_create(&p->stream, p->engine, dnnl_stream_default_flags), err);
     p->entries = mem_calloc(MEM_SCRATCH, PRODUCT_SLOTS, sizeof *p->entries);

@@ -15,9 +15,9 @@ struct product {
     struct dnnl_stream *stream;
     struct product_entry *entries; /* open addressing, PRODUCT_SLOTS of them */
     size_t n_entries;
-    /* At the level in use the library has fast products whose rows do not depend on how many there
-     * are, of this type. */
-    bool has_bf16, has_f32;
+    /* At the level in use the library multiplies bf16 by the processor's instructions for it, whose rows
+     * do not depend on how many there are; and by AMX. */
+    bool has_bf16, has_amx;
 };
 
 enum mil_status product_init(struct product *p, struct mil_error *err);

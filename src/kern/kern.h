@@ -161,7 +161,7 @@ struct kern_term {
     int64_t k, lda, ldb; /* in elements */
     const uint8_t *mask;
     int64_t ld_mask;
-    float kept, dropped;
+    double kept, dropped;
 };
 /* Items (see kern_product_cut): C = alpha sum over terms + beta addend + bias, C [m, n], summed in real and
  * rounded once.  Terms are added in order and each over k in order: an element is one chain of multiply-adds

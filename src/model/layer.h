@@ -10,22 +10,20 @@
 
 #include "model/model.h"
 
-/* act: n1, q, k, v, o, n2, g, u, h.  real: x_mid, the rstd columns, lse.  n1, n2 and h lack data
- * where nothing trains on them: the passes then use scratch. */
+/* act: q, k, v, o, g, u.  real: x_mid, the rstd columns, lse.  n1, n2 and h are not kept: the backward pass
+ * computes them again, each in one pass over memory. */
 struct layer_saved {
-    struct tensor n1, rstd1, q, k, v, o, lse, x_mid, n2, rstd2, g, u, h;
+    struct tensor rstd1, q, k, v, o, lse, x_mid, rstd2, g, u;
     struct adapter_saved adapter[MODULES];
 };
 
-/* Scratch of a forward pass. wide: real [T, max outputs], where a product with an adapter or a bias
- * is summed before its one rounding (no data where act is real). */
+/* Scratch of both passes: n: act [T, C], n1 or n2; h: act [T, F]. */
 struct forward_scratch {
-    struct tensor n, h, wide;
+    struct tensor n, h;
 };
-/* Scratch of a backward pass.  dy: act [T, C]; dn: real [T, C]; wide: act [T, max(F, H D)] and
- * wide_real for its sum with an adapter's part; dq, dk, dv: act. */
+/* Scratch of a backward pass.  dy: act [T, C]; dn: real [T, C]; wide: act [T, max(F, H D)]; dq, dk, dv: act. */
 struct backward_scratch {
-    struct tensor dy, dn, wide, wide_real, dq, dk, dv;
+    struct tensor dy, dn, wide, dq, dk, dv;
 };
 
 /* Keys and values of earlier tokens: this call's rows go to `rows` of k and v. */
@@ -80,19 +78,14 @@ void layer_backward(struct pass *p, int64_t layer, struct tensor x, struct tenso
 
 /* ---- linear modules (linear.c) ---- */
 
-/* y = W x + b + adapter, rounded once. y: act [T, m]. */
+/* y = addend + W x + b + adapter, summed in real and rounded once.  y: act or real [T, m]; addend: real [T, m],
+ * may be y itself, or no data. */
 void linear_forward(struct pass *p, int64_t layer, enum module module, struct tensor x,
-                    struct tensor y, struct adapter_saved *saved);
-/* y += W x + b + adapter. y: real. */
-void linear_accumulate(struct pass *p, int64_t layer, enum module module, struct tensor x,
-                       struct tensor y, struct adapter_saved *saved);
-/* Parameter gradients += ...; dx = beta dx + dy W + adapter's part, dx real, or without data: not
- * wanted. */
-void linear_backward(struct pass *p, int64_t layer, enum module module, struct tensor x,
-                     struct tensor dy, double beta, struct tensor dx,
-                     const struct adapter_saved *saved);
-/* The same with dx act, written: through p->bwd.wide_real where an adapter adds to it. */
-void linear_backward_act(struct pass *p, int64_t layer, enum module module, struct tensor x,
-                         struct tensor dy, struct tensor dx, const struct adapter_saved *saved);
+                    struct tensor addend, struct tensor y, struct adapter_saved *saved);
+/* Modules with one input x: parameter gradients += ...; dx = sum over them of dy W + adapter's part, rounded
+ * once, or without data: not wanted.  dx: act or real [T, n]; dy: act, one a module.  x may lack data where none of
+ * the modules trains. */
+void linear_backward(struct pass *p, int64_t layer, enum module first, int n, struct tensor x,
+                     const struct tensor *dy, struct tensor dx, const struct adapter_saved *saved);
 
 #endif

@@ -18,19 +18,28 @@ static struct tensor unwanted(struct tensor like) {
     return like;
 }
 
+/* n1 or n2 again, the input of modules that train. */
+static struct tensor norm_again(struct pass *p, struct tensor x, struct tensor w,
+                                struct tensor rstd) {
+    be_rmsnorm_fwd(p->stream, p->fwd.n, rstd, x, w, p->m->config.norm_eps);
+    return p->fwd.n;
+}
+
 static void mlp_backward(struct pass *p, int64_t layer, struct tensor dx, struct layer_saved *s,
                          bool below_trains) {
     const struct layer *l = &p->m->layers[layer];
     bool inputs_train = layer_trains(p->m, layer, MODULE_GATE, MODULE_UP);
-    struct tensor dh = wide_as(p, p->m->config.ffn);
+    struct tensor dh = wide_as(p, p->m->config.ffn), h = p->fwd.h, n = {0};
     struct tensor dn = below_trains ? p->bwd.dn : unwanted(p->bwd.dn);
     be_copy(p->stream, p->bwd.dy, dx);
-    linear_backward_act(p, layer, MODULE_DOWN, s->h, p->bwd.dy, dh, &s->adapter[MODULE_DOWN]);
+    if (linear_trains(p->m, layer, MODULE_DOWN)) be_swiglu_fwd(p->stream, h, s->g, s->u);
+    linear_backward(p, layer, MODULE_DOWN, 1, h, &p->bwd.dy, dh, &s->adapter[MODULE_DOWN]);
     if (!inputs_train && !below_trains) return;
     /* g and u are not needed afterwards: their gradients take their place. */
     be_swiglu_bwd(p->stream, s->g, s->u, dh, s->g, s->u);
-    linear_backward(p, layer, MODULE_GATE, s->n2, s->g, 0.0, dn, &s->adapter[MODULE_GATE]);
-    linear_backward(p, layer, MODULE_UP, s->n2, s->u, 1.0, dn, &s->adapter[MODULE_UP]);
+    if (inputs_train) n = norm_again(p, s->x_mid, l->mlp_norm, s->rstd2);
+    const struct tensor dy[2] = {s->g, s->u};
+    linear_backward(p, layer, MODULE_GATE, 2, n, dy, dn, &s->adapter[MODULE_GATE]);
     if (below_trains)
         be_rmsnorm_bwd(p->stream, dx, l->d_mlp_norm, dn, s->x_mid, l->mlp_norm, s->rstd2);
 }
@@ -42,7 +51,7 @@ static void attention_backward(struct pass *p, int64_t layer, struct tensor dx,
     struct backward_scratch *b = &p->bwd;
     struct tensor d_o = wide_as(p, c->heads * c->head_dim);
     be_copy(p->stream, b->dy, dx);
-    linear_backward_act(p, layer, MODULE_O, s->o, b->dy, d_o, &s->adapter[MODULE_O]);
+    linear_backward(p, layer, MODULE_O, 1, s->o, &b->dy, d_o, &s->adapter[MODULE_O]);
     be_attention_bwd(p->stream, b->dq, b->dk, b->dv, d_o, s->o, s->lse, s->q, s->k, s->v, p->seqs,
                      p->n_seqs, &shape);
     be_rope(p->stream, b->dq, p->m->rope, p->position, c->head_dim, true);
@@ -53,13 +62,14 @@ void layer_backward(struct pass *p, int64_t layer, struct tensor x, struct tenso
                     struct layer_saved *s, bool below_trains) {
     const struct layer *l = &p->m->layers[layer];
     struct backward_scratch *b = &p->bwd;
+    struct tensor n = {0};
     bool attention_trains = layer_trains(p->m, layer, MODULE_Q, MODULE_O);
     mlp_backward(p, layer, dx, s, below_trains || attention_trains);
     if (!below_trains && !attention_trains) return;
     attention_backward(p, layer, dx, s);
     struct tensor dn = below_trains ? b->dn : unwanted(b->dn);
-    linear_backward(p, layer, MODULE_Q, s->n1, b->dq, 0.0, dn, &s->adapter[MODULE_Q]);
-    linear_backward(p, layer, MODULE_K, s->n1, b->dk, 1.0, dn, &s->adapter[MODULE_K]);
-    linear_backward(p, layer, MODULE_V, s->n1, b->dv, 1.0, dn, &s->adapter[MODULE_V]);
+    if (layer_trains(p->m, layer, MODULE_Q, MODULE_V)) n = norm_again(p, x, l->attn_norm, s->rstd1);
+    const struct tensor dy[3] = {b->dq, b->dk, b->dv};
+    linear_backward(p, layer, MODULE_Q, 3, n, dy, dn, &s->adapter[MODULE_Q]);
     if (below_trains) be_rmsnorm_bwd(p->stream, dx, l->d_attn_norm, dn, x, l->attn_norm, s->rstd1);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* layer_layout.c - the buffers of a layer's passes, in sizing mode or for real.
  *
- * Inputs of products (n1, n2, h) are kept for the backward pass only where a gradient is taken with
- * them: in a frozen model with adapters on some modules the others' inputs need not stay. */
+ * Modules with one input (q, k, v; gate, up) share the product that gives its gradient, so what their adapters hold
+ * in the call's scratch stands side by side until then. */
 #include <math.h>
 
 #include "model/layer.h"
@@ -25,15 +25,20 @@ bool layer_trains(const struct model *m, int64_t layer, enum module first, enum 
     return false;
 }
 
+/* The first module of each set with one input. */
+static bool begins_group(int module) {
+    return module != MODULE_K && module != MODULE_V && module != MODULE_UP;
+}
+
 static void adapters_layout(const struct model *m, int64_t layer, int64_t tokens, struct arena *a,
                             struct arena *call, struct layer_saved *out) {
+    size_t mark = arena_mark(call);
     for (int i = 0; i < MODULES; i++) {
         const struct linear_adapter *adapter = m->layers[layer].linear[i].adapter;
-        if (!adapter) continue;
-        size_t mark = arena_mark(call);
-        adapter->ops->layout(adapter, a, call, tokens, &out->adapter[i]);
-        arena_rewind(call, mark);
+        if (begins_group(i)) arena_rewind(call, mark);
+        if (adapter) adapter->ops->layout(adapter, a, call, tokens, &out->adapter[i]);
     }
+    arena_rewind(call, mark);
 }
 
 void layer_layout(const struct model *m, int64_t layer, int64_t tokens, enum layer_use use,
@@ -42,10 +47,7 @@ void layer_layout(const struct model *m, int64_t layer, int64_t tokens, enum lay
     enum dtype act = backend_act(m->backend), real = backend_real(m->backend);
     int64_t T = tokens, q_cols = c->heads * c->head_dim, kv_cols = c->kv_heads * c->head_dim;
     int l = (int)layer;
-    bool kept = use == LAYER_KEPT;
     *out = (struct layer_saved){0};
-    if (!kept || layer_trains(m, layer, MODULE_Q, MODULE_V))
-        out->n1 = tensor_take(a, act, T, c->width, "layer %d attention input", l);
     out->rstd1 = tensor_take(a, real, T, 1, "layer %d attention norm", l);
     out->q = tensor_take(a, act, T, q_cols, "layer %d q", l);
     out->k = tensor_take(a, act, T, kv_cols, "layer %d k", l);
@@ -55,13 +57,9 @@ void layer_layout(const struct model *m, int64_t layer, int64_t tokens, enum lay
         out->lse = tensor_take(a, real, T, c->heads, "layer %d softmax", l);
         out->x_mid = tensor_take(a, real, T, c->width, "layer %d residual", l);
     }
-    if (!kept || layer_trains(m, layer, MODULE_GATE, MODULE_UP))
-        out->n2 = tensor_take(a, act, T, c->width, "layer %d MLP input", l);
     out->rstd2 = tensor_take(a, real, T, 1, "layer %d MLP norm", l);
     out->g = tensor_take(a, act, T, c->ffn, "layer %d gate", l);
     out->u = tensor_take(a, act, T, c->ffn, "layer %d up", l);
-    if (!kept || linear_trains(m, layer, MODULE_DOWN))
-        out->h = tensor_take(a, act, T, c->ffn, "layer %d MLP product", l);
     adapters_layout(m, layer, tokens, a, call, out);
 }
 
@@ -72,12 +70,10 @@ static int64_t max_i64(int64_t a, int64_t b) {
 void forward_scratch_layout(const struct model *m, int64_t tokens, struct arena *a,
                             struct forward_scratch *out) {
     const struct model_config *c = &m->config;
-    enum dtype act = backend_act(m->backend), real = backend_real(m->backend);
-    int64_t widest = max_i64(c->heads * c->head_dim, c->ffn);
+    enum dtype act = backend_act(m->backend);
     *out = (struct forward_scratch){0};
-    out->n = tensor_take(a, act, tokens, c->width, "forward: norm output");
-    out->h = tensor_take(a, act, tokens, c->ffn, "forward: MLP product");
-    if (act != real) out->wide = tensor_take(a, real, tokens, widest, "forward: sum with adapter");
+    out->n = tensor_take(a, act, tokens, c->width, "norm output");
+    out->h = tensor_take(a, act, tokens, c->ffn, "MLP product");
 }
 
 void backward_scratch_layout(const struct model *m, int64_t tokens, struct arena *a,
@@ -90,8 +86,6 @@ void backward_scratch_layout(const struct model *m, int64_t tokens, struct arena
     out->dy = tensor_take(a, act, tokens, c->width, "backward: rounded gradient");
     out->dn = tensor_take(a, real, tokens, c->width, "backward: gradient of a norm");
     out->wide = tensor_take(a, act, tokens, widest, "backward: gradient of a product");
-    if (act != real)
-        out->wide_real = tensor_take(a, real, tokens, widest, "backward: sum with adapter");
     out->dq = tensor_take(a, act, tokens, q_cols, "backward: dq");
     out->dk = tensor_take(a, act, tokens, kv_cols, "backward: dk");
     out->dv = tensor_take(a, act, tokens, kv_cols, "backward: dv");

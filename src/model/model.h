@@ -20,7 +20,7 @@
 /* What a forward or backward call hands to an adapter. */
 struct adapter_context {
     struct stream *stream;
-    struct arena *call; /* scratch, rewound by the caller */
+    struct arena *call; /* scratch; the caller rewinds it once the terms are used */
     bool training;      /* dropout applies */
     uint64_t seed;
     uint32_t step;           /* optimiser step, for dropout keys */
@@ -30,21 +30,22 @@ struct adapter_context {
 struct adapter_saved {
     struct tensor t[4];
 };
-/* An adapter of one linear module, implemented in src/adapt.  x: act [T, n]; y, dx: real; dy: act
- * [T, m]. */
+/* An adapter of one linear module y = W x, implemented in src/adapt: it adds terms to the products that make y
+ * and dx, so that everything is summed before it is rounded.  x: act [T, n]; dy: act [T, m]. */
 struct linear_adapter;
 struct linear_adapter_ops {
-    /* Take the saved buffers for T tokens from `step`, and (sizing) the scratch of a call from
-     * `call`. */
+    /* Take the saved buffers for T tokens from `step`; and from `call` (sizing) what backward takes there,
+     * leaving taken what its terms read. */
     void (*layout)(const struct linear_adapter *a, struct arena *step, struct arena *call,
                    int64_t tokens, struct adapter_saved *saved);
+    /* Fill `saved`; append to y's terms. */
     void (*forward)(const struct linear_adapter *a, const struct adapter_context *ctx,
-                    struct tensor x, struct tensor y,
-                    struct adapter_saved *saved); /* y += contribution */
+                    struct tensor x, struct adapter_saved *saved, struct product_terms *y);
+    /* Parameter gradients += ...; append to dx's terms (NULL: the input needs no gradient).  What they read stays
+     * in ctx->call until the caller has used them. */
     void (*backward)(const struct linear_adapter *a, const struct adapter_context *ctx,
-                     struct tensor x, struct tensor dy, struct tensor dx,
-                     const struct adapter_saved *saved);
-    /* dx += ..., parameter gradients += ...; dx without data: the input needs no gradient */
+                     struct tensor x, struct tensor dy, const struct adapter_saved *saved,
+                     struct product_terms *dx);
 };
 struct linear_adapter {
     const struct linear_adapter_ops *ops;

@@ -73,8 +73,7 @@ static void phase_layout(struct step *s, enum phase phase, int64_t tokens, int64
         head_layout(s->m, chunk, true, a, &s->head);
         return;
     }
-    if (phase == PHASE_FORWARD || s->o.recompute)
-        forward_scratch_layout(s->m, tokens, a, &s->pass.fwd);
+    forward_scratch_layout(s->m, tokens, a, &s->pass.fwd);
     if (phase == PHASE_BACKWARD) backward_scratch_layout(s->m, tokens, a, &s->pass.bwd);
 }
 

@@ -18,6 +18,7 @@
 
 #include "adapt/delta.h"
 #include "adapt/internal.h"
+#include "apply.h"
 #include "core/mem.h"
 #include "core/rng.h"
 
@@ -177,8 +178,9 @@ static inline double d2_delta(struct d2 *t, bf16 *x, float *y) {
     const struct linear_adapter *l = layer.linear[MODULE_Q].adapter;
     struct adapter_context ctx = {.stream = backend_stream(t->backend), .call = &call};
     l->ops->layout(l, &step, &call, D2_TOKENS, &saved);
-    l->ops->forward(l, &ctx, tensor_of(x, DT_BF16, D2_TOKENS, t->n),
-                    tensor_of(y, DT_F32, D2_TOKENS, t->m), &saved);
+    memset(y, 0, (size_t)(D2_TOKENS * t->m) * sizeof *y);
+    apply_forward(l, &ctx, tensor_of(x, DT_BF16, D2_TOKENS, t->n),
+                  tensor_of(y, DT_F32, D2_TOKENS, t->m), &saved);
     stream_sync(ctx.stream, NULL);
     adapter_detach(&rt);
     arena_release(&step);

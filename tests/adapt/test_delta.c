@@ -5,6 +5,7 @@
  * Tolerances.  The contribution is linear in x, in dA and in dB, so a central difference has no
  * truncation error: what remains is rounding, about eps |f| / h = 1e-16 * 1e2 / 1e-3 = 1e-11; the
  * tests allow 1e-9 on gradients of order 1. */
+#include "apply.h"
 #include "fixture.h"
 
 #include "adapt/delta.h"
@@ -77,8 +78,8 @@ static double *random_array(int64_t n, uint32_t stream) {
 static void forward(struct rig *g, double *x, double *y) {
     int64_t m = g->d->m, n = g->d->n;
     memset(y, 0, (size_t)(TOKENS * m) * sizeof *y);
-    g->linear->ops->forward(g->linear, &g->ctx, tensor_of(x, DT_F64, TOKENS, n),
-                            tensor_of(y, DT_F64, TOKENS, m), &g->saved);
+    apply_forward(g->linear, &g->ctx, tensor_of(x, DT_F64, TOKENS, n),
+                  tensor_of(y, DT_F64, TOKENS, m), &g->saved);
     assert_ok(stream_sync(g->ctx.stream, &err));
     assert_int_equal(g->call.used, 0);
 }
@@ -91,7 +92,11 @@ static double *mask_of(struct rig *g, double p) {
                               g->ctx.step, p};
     struct tensor o = tensor_of(ones, DT_F64, TOKENS, g->d->n), t = o;
     t.data = mask;
-    be_dropout(g->ctx.stream, t, o, &key, g->row_key, false, false);
+    struct tensor bits = tensor_of(NULL, DT_U8, TOKENS, dropout_mask_bytes(g->d->n)), none = {0};
+    bits.data = mem_alloc(MEM_OTHER, (size_t)(bits.rows * bits.cols), 1);
+    be_dropout_mask(g->ctx.stream, bits, g->d->n, &key, g->row_key);
+    be_dropout_apply(g->ctx.stream, t, none, o, bits, p);
+    mem_free(bits.data);
     mem_free(ones);
     return mask;
 }
@@ -200,9 +205,9 @@ static void check_gradients(const char *method, double dropout) {
     double *dx = random_array(TOKENS * n, 0), *start = random_array(TOKENS * n, 0);
     forward(&g, p.x, p.y);
     for (int pass = 0; pass < 2; pass++) /* gradients are summed into */
-        g.linear->ops->backward(g.linear, &g.ctx, tensor_of(p.x, DT_F64, TOKENS, n),
-                                tensor_of(p.c, DT_F64, TOKENS, m), tensor_of(dx, DT_F64, TOKENS, n),
-                                &g.saved);
+        apply_backward(g.linear, &g.ctx, tensor_of(p.x, DT_F64, TOKENS, n),
+                       tensor_of(p.c, DT_F64, TOKENS, m), tensor_of(dx, DT_F64, TOKENS, n),
+                       &g.saved);
     assert_ok(stream_sync(g.ctx.stream, &err));
     double *ga = a->grad.data, *gb = b->grad.data;
     for (int64_t i = 0; i < TOKENS * n; i++) dx[i] = (dx[i] - start[i]) / 2;
@@ -243,9 +248,9 @@ static void test_zero_at_step_0(void **state) {
         bf16 xh[TOKENS * 48];
         for (int64_t i = 0; i < TOKENS * n; i++) xh[i] = bf16_from_f32(x[i] = (float)normal(73, i));
         for (int64_t i = 0; i < TOKENS * m; i++) before[i] = y[i] = (float)normal(74, i);
-        g.linear->ops->forward(g.linear, &g.ctx,
-                               tensor_of(c % 2 ? (void *)xh : (void *)x, types[c % 2], TOKENS, n),
-                               tensor_of(y, DT_F32, TOKENS, m), &g.saved);
+        apply_forward(g.linear, &g.ctx,
+                      tensor_of(c % 2 ? (void *)xh : (void *)x, types[c % 2], TOKENS, n),
+                      tensor_of(y, DT_F32, TOKENS, m), &g.saved);
         assert_ok(stream_sync(g.ctx.stream, &err));
         assert_memory_equal(y, before, (size_t)(TOKENS * m) * sizeof *y);
         rig_release(&g);

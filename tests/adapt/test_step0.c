@@ -14,6 +14,7 @@
  *     rho the reported residual plus k eps for the reference's;
  *   - W - (W - P) - P in f64 with P = s B0 A0 given: two roundings, eps (|W - P| + |W|) an entry;
  *     with W - P stored in f32, as the paper's layout has it: u |W - P| an entry besides. */
+#include "apply.h"
 #include "fixture.h"
 
 #include "adapt/delta.h"
@@ -218,8 +219,8 @@ static void check_silent(const struct linear_adapter *l, const struct delta *d, 
                                   .training = training,
                                   .seed = 3,
                                   .row_key = keys};
-    l->ops->forward(l, &ctx, tensor_of(x, act, TOKENS, d->n), tensor_of(y, real, TOKENS, d->m),
-                    &saved);
+    apply_forward(l, &ctx, tensor_of(x, act, TOKENS, d->n), tensor_of(y, real, TOKENS, d->m),
+                  &saved);
     assert_ok(stream_sync(ctx.stream, &err));
     assert_memory_equal(y, before, bytes);
     arena_release(&step);

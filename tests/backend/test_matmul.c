@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-#include "backend/backend.h"
+#include "backend/cpu.h"
 #include "core/cpu.h"
 #include "core/rng.h"
 #include "core/threads.h"
@@ -137,8 +137,11 @@ static const int64_t shapes[][3] = {{1, 1, 1},     {1, 1, 7},    {1, 17, 64},   
                                     {200, 20, 65}, {300, 9, 70}, {12, 9, 600}};
 static const double scalings[][2] = {{1, 0}, {1, 1}, {0.5, 0}, {-2, 0.25}, {0, 1}, {0, 0}};
 
-static void check_types(enum dtype compute, enum dtype in, enum dtype out) {
+/* by: MIXED lets the backend choose, LIBRARY makes oneDNN multiply as it does with AMX. */
+enum by { MIXED, LIBRARY };
+static void check_types_by(enum by by, enum dtype compute, enum dtype in, enum dtype out) {
     struct backend *be = open_backend(compute);
+    if (by == LIBRARY) ((struct cpu_backend *)be)->by_library = true;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (unsigned flags = 0; flags < 4; flags++)
             for (size_t j = 0; j < sizeof scalings / sizeof *scalings; j++)
@@ -148,6 +151,10 @@ static void check_types(enum dtype compute, enum dtype in, enum dtype out) {
                                            in, out, flags, shapes[i][0], shapes[i][1], shapes[i][2],
                                            gap, scalings[j][0], scalings[j][1], integers});
     backend_free(&be);
+}
+
+static void check_types(enum dtype compute, enum dtype in, enum dtype out) {
+    check_types_by(MIXED, compute, in, out);
 }
 
 static void matmul_f64(void **state) {
@@ -162,8 +169,6 @@ static void matmul_bf16(void **state) {
     (void)state;
     check_types(DT_BF16, DT_BF16, DT_F32);
     check_types(DT_BF16, DT_BF16, DT_BF16);
-    check_types(DT_BF16, DT_F32, DT_F32);
-    check_types(DT_BF16, DT_F32, DT_BF16);
 }
 /* Below AVX512-BF16 operands are widened. */
 static void matmul_bf16_widened(void **state) {
@@ -173,6 +178,60 @@ static void matmul_bf16_widened(void **state) {
     check_types(DT_BF16, DT_BF16, DT_F32);
     check_types(DT_BF16, DT_BF16, DT_BF16);
     cpu_isa_limit(level);
+}
+
+static void matmul_library(void **state) {
+    (void)state;
+    struct backend *be = open_backend(DT_BF16);
+    bool able = ((struct cpu_backend *)be)->product.has_bf16;
+    backend_free(&be);
+    if (!able) skip();
+    check_types_by(LIBRARY, DT_BF16, DT_BF16, DT_F32);
+    check_types_by(LIBRARY, DT_BF16, DT_BF16, DT_BF16);
+}
+
+/* A sum with a mask, an addend and a bias: oneDNN's way and ours agree to their roundings. */
+static void sum_by_library(void **state) {
+    (void)state;
+    enum { M = 70, N = 66, K = 40 };
+    struct backend *be = open_backend(DT_BF16);
+    struct cpu_backend *cpu = (struct cpu_backend *)be;
+    if (!cpu->product.has_bf16) {
+        backend_free(&be);
+        skip();
+    }
+    struct matrix a = matrix_new(DT_BF16, M, K, 0, true, 1),
+                  b = matrix_new(DT_BF16, N, K, 2, true, 2);
+    struct matrix d = matrix_new(DT_F32, M, N, 1, true, 3),
+                  e = matrix_new(DT_F32, 1, N, 0, true, 4);
+    uint8_t bits[M * 16];
+    for (int i = 0; i < M * 16; i++) bits[i] = (uint8_t)(i * 37);
+    for (int masked = 0; masked < 3; masked++)
+        for (int rounded = 0; rounded < 2; rounded++) {
+            struct matrix own = matrix_new(rounded ? DT_BF16 : DT_F32, M, N, 0, true, 5);
+            struct matrix lib = matrix_new(rounded ? DT_BF16 : DT_F32, M, N, 0, true, 6);
+            struct product_terms terms = {.n = 0};
+            for (int i = 0; i < 3; i++) {
+                struct product_term *t = product_add(&terms, MATMUL_TRANS_B, a.t, b.t);
+                if (i >= masked) continue;
+                t->mask = tensor_of(bits, DT_U8, M, 16);
+                t->p = 0.5;
+                t->change = i == 1;
+            }
+            cpu->by_library = false;
+            be_product(backend_stream(be), own.t, 2, &terms, 3, d.t, e.t);
+            cpu->by_library = true;
+            be_product(backend_stream(be), lib.t, 2, &terms, 3, d.t, e.t);
+            /* Integers: exact before the rounding. */
+            assert_memory_equal(own.t.data, lib.t.data, M * N * dtype_size(own.t.dtype));
+            matrix_free(&own);
+            matrix_free(&lib);
+        }
+    matrix_free(&a);
+    matrix_free(&b);
+    matrix_free(&d);
+    matrix_free(&e);
+    backend_free(&be);
 }
 
 /* No terms: C = beta C. */
@@ -291,6 +350,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matmul_f64),      cmocka_unit_test(matmul_f32),
         cmocka_unit_test(matmul_bf16),     cmocka_unit_test(matmul_bf16_widened),
+        cmocka_unit_test(matmul_library),  cmocka_unit_test(sum_by_library),
         cmocka_unit_test(matmul_empty),    cmocka_unit_test(invariance_f32),
         cmocka_unit_test(invariance_bf16), cmocka_unit_test(invariance_widened),
     };

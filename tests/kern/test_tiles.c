@@ -12,7 +12,7 @@ enum { P_TRANS_A = 1, P_TRANS_B = 2, P_ROUNDED = 4, P_ADDEND = 8, P_BIAS = 16, P
 struct term_case {
     int64_t k;
     bool masked;
-    float kept, dropped;
+    double kept, dropped;
 };
 struct term_buffers {
     struct buf a, b;
@@ -119,7 +119,7 @@ static void product_table(const struct kern *k, const struct kern *oracle) {
 /* Sums of products, with and without masks; a mask comes first, last and between. */
 static void product_terms(const struct kern *k, const struct kern *oracle) {
     static const struct term_case terms[] = {
-        {40, true, 1.25f, 0}, {7, false, 0, 0}, {64, true, 0.25f, -1}, {9, false, 0, 0}};
+        {40, true, 1.25, 0}, {7, false, 0, 0}, {64, true, 0.25, -1}, {9, false, 0, 0}};
     static const int64_t shapes[][2] = {{1, 64}, {7, 100}, {70, 33}, {400, 64}, {13, 200}};
     for (int i = 0; i < 5; i++)
         for (int first = 0; first < 4; first++)

@@ -19,7 +19,12 @@ static inline struct tensor take_real(const struct test_adapter *a, struct arena
     return tensor_take(arena, a->a.dtype, rows, cols, "test adapter");
 }
 
-/* Saved: x' [T, n] and A x' [T, r]; scratch: [T, r]. */
+static inline struct tensor take_mask(const struct test_adapter *a, struct arena *arena,
+                                      int64_t rows) {
+    return tensor_take(arena, DT_U8, rows, dropout_mask_bytes(a->a.cols), "test adapter");
+}
+
+/* Saved: x' [T, n] and 0.5 A x' [T, r]; scratch that lasts: the gradient of the latter, the mask. */
 static inline void test_adapter_layout(const struct linear_adapter *base, struct arena *step,
                                        struct arena *call, int64_t tokens,
                                        struct adapter_saved *saved) {
@@ -27,44 +32,49 @@ static inline void test_adapter_layout(const struct linear_adapter *base, struct
     saved->t[0] = take_real(a, step, tokens, a->a.cols);
     saved->t[1] = take_real(a, step, tokens, a->a.rows);
     take_real(a, call, tokens, a->a.rows);
-    take_real(a, call, tokens, a->a.cols);
+    take_mask(a, call, tokens);
+}
+
+static inline struct tensor draw_mask(const struct test_adapter *a,
+                                      const struct adapter_context *ctx, int64_t rows) {
+    struct tensor mask = take_mask(a, ctx->call, rows);
+    struct dropout_key key = a->key;
+    key.seed = ctx->seed;
+    key.step = ctx->step;
+    be_dropout_mask(ctx->stream, mask, a->a.cols, &key, ctx->row_key);
+    return mask;
 }
 
 static inline void test_adapter_forward(const struct linear_adapter *base,
                                         const struct adapter_context *ctx, struct tensor x,
-                                        struct tensor y, struct adapter_saved *saved) {
+                                        struct adapter_saved *saved, struct product_terms *y) {
     const struct test_adapter *a = (const struct test_adapter *)base;
-    struct dropout_key key = a->key;
-    key.seed = ctx->seed;
-    key.step = ctx->step;
-    if (ctx->training && key.p > 0)
-        be_dropout(ctx->stream, saved->t[0], x, &key, ctx->row_key, false, false);
+    struct tensor none = {0};
+    if (ctx->training && a->key.p > 0)
+        be_dropout_apply(ctx->stream, saved->t[0], none, x, draw_mask(a, ctx, x.rows), a->key.p);
     else
         be_copy(ctx->stream, saved->t[0], x);
-    be_matmul(ctx->stream, MATMUL_TRANS_B, 1.0, saved->t[0], a->a, 0.0, saved->t[1]);
-    be_matmul(ctx->stream, MATMUL_TRANS_B, 0.5, saved->t[1], a->b, 1.0, y);
+    be_matmul(ctx->stream, MATMUL_TRANS_B, 0.5, saved->t[0], a->a, 0.0, saved->t[1]);
+    product_add(y, MATMUL_TRANS_B, saved->t[1], a->b);
 }
 
 static inline void test_adapter_backward(const struct linear_adapter *base,
                                          const struct adapter_context *ctx, struct tensor x,
-                                         struct tensor dy, struct tensor dx,
-                                         const struct adapter_saved *saved) {
+                                         struct tensor dy, const struct adapter_saved *saved,
+                                         struct product_terms *dx) {
     const struct test_adapter *a = (const struct test_adapter *)base;
-    struct tensor d = take_real(a, ctx->call, x.rows, a->a.rows);
-    struct tensor dxs = take_real(a, ctx->call, x.rows, a->a.cols);
-    struct dropout_key key = a->key;
-    key.seed = ctx->seed;
-    key.step = ctx->step;
+    struct tensor d = take_real(a, ctx->call, dy.rows, a->a.rows);
+    (void)x;
     assert_true(dy.dtype == d.dtype); /* this adapter is for compute types that are real */
     be_matmul(ctx->stream, 0, 0.5, dy, a->b, 0.0, d);
-    be_matmul(ctx->stream, MATMUL_TRANS_A, 0.5, dy, saved->t[1], 1.0, a->db);
+    be_matmul(ctx->stream, MATMUL_TRANS_A, 1.0, dy, saved->t[1], 1.0, a->db);
     be_matmul(ctx->stream, MATMUL_TRANS_A, 1.0, d, saved->t[0], 1.0, a->da);
-    if (!tensor_present(dx)) return;
-    be_matmul(ctx->stream, 0, 1.0, d, a->a, 0.0, dxs);
-    if (key.p > 0)
-        be_dropout(ctx->stream, dx, dxs, &key, ctx->row_key, false, true);
-    else
-        be_axpy(ctx->stream, dx, 1.0, dxs);
+    if (!dx) return;
+    struct product_term *t = product_add(dx, 0, d, a->a);
+    if (a->key.p > 0) {
+        t->mask = draw_mask(a, ctx, dy.rows);
+        t->p = a->key.p;
+    }
 }
 
 static const struct linear_adapter_ops test_adapter_ops = {

@@ -85,7 +85,7 @@ static inline uint32_t mask_bits(const uint8_t *row, int64_t first) {
 /* c += the masked term's sums. */
 static void add_masked(const struct kern_term *t, const struct product_item *x, const float *sums,
                        float *c) {
-    vf kept = vf_set(t->kept), dropped = vf_set(t->dropped), zero = vf_set(0);
+    vf kept = vf_set((float)t->kept), dropped = vf_set((float)t->dropped), zero = vf_set(0);
     for (int64_t i = 0; i < x->rows; i++)
         for (int64_t v = 0; v < x->vectors; v++) {
             const uint8_t *row = t->mask + (x->i0 + i) * t->ld_mask;

@@ -1,71 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpu_matmul.c - who multiplies what.
- *
- *   f64 x f64                    OpenBLAS dgemm (the exact instance that tests compute in)
- *   f32 x f32 -> f32             oneDNN with AVX-512
- *   bf16 x bf16 -> f32 or bf16   oneDNN with AVX512-BF16 or AMX
- *   all other cases              own kernel (kern/.../product_tmpl.h), operands widened to f32
- *
- * Measured on two Zen 4 cores, M = 1000, K = 576 .. 4096: f32 oneDNN 190-220 GF/s against
- * OpenBLAS's 160-195; and oneDNN's rows have the same bits for any M and any number of threads
- * where it uses its AVX-512 kernels, which OpenBLAS's have not, nor oneDNN's for AVX2
- * (docs/numerics.md).
- */
-#include <cblas.h>
-#include <string.h>
-
-#include "backend/cpu.h"
-#include "core/threads.h"
-
-static void multiply_f64(unsigned flags, double alpha, struct tensor a, struct tensor b,
-                         double beta, struct tensor c) {
-    bool ta = flags & MATMUL_TRANS_A, tb = flags & MATMUL_TRANS_B;
-    int64_t k = ta ? a.rows : a.cols;
-    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
-                (blasint)c.rows, (blasint)c.cols, (blasint)k, alpha, a.data, (blasint)a.ld, b.data,
-                (blasint)b.ld, beta, c.data, (blasint)c.ld);
-}
-
-/* ---- own kernel ---- */
-
-struct product_call {
-    const struct kern *kern;
-    struct kern_product a;
-};
-static void product_items(void *ctx, int64_t begin, int64_t end) {
-    const struct product_call *c = ctx;
-    c->kern->product(&c->a, begin, end);
-}
-
-static void multiply_own(struct stream *s, unsigned flags, double alpha, struct tensor a,
-                         struct tensor b, double beta, struct tensor c) {
-    bool ta = flags & MATMUL_TRANS_A;
-    struct kern_term term = {.a = a.data,
-                             .b = b.data,
-                             .trans_a = ta,
-                             .trans_b = flags & MATMUL_TRANS_B,
-                             .k = ta ? a.rows : a.cols,
-                             .lda = a.ld,
-                             .ldb = b.ld};
-    struct product_call call = {&cpu_of(s)->kern,
-                                {.terms = &term,
-                                 .n_terms = 1,
-                                 .c = c.data,
-                                 .addend = beta != 0.0 ? c.data : NULL,
-                                 .c_type = c.dtype,
-                                 .addend_type = c.dtype,
-                                 .m = c.rows,
-                                 .n = c.cols,
-                                 .ldc = c.ld,
-                                 .ld_addend = c.ld,
-                                 .alpha = alpha,
-                                 .beta = beta}};
-    parallel_for(kern_product_cut(&call.a, threads_count()), 1, product_items, &call);
-}
-
-/* ---- what the library gets ----
- *
- * Two things are arranged before oneDNN multiplies.
+/* cpu_library.c - products by oneDNN, which has kernels for AMX.  Two things are arranged before it multiplies, and
+ * sums of products are made one by one in f32.
  *
  * Gaps: it multiplies matrices with gaps between rows too, but by another method, whose sums are cut by
  * the number of rows and threads.  So that bits never depend on those, such matrices are copied
@@ -76,6 +11,10 @@ static void multiply_own(struct stream *s, unsigned flags, double alpha, struct 
  * is transposed, the sum's length) is cut into a multiple of PIECE and a rest, padded with zero rows to
  * a multiple of PAD: a few lengths serve all.  Rows of C have the same bits whatever their number, so
  * that cut changes nothing; the sum's cut is a function of its length alone. */
+#include <string.h>
+
+#include "backend/cpu.h"
+
 enum { PIECE = 256, PAD = 32 };
 
 static bool has_gaps(struct tensor t) {
@@ -166,40 +105,62 @@ static enum mil_status multiply_pieces(struct dense_product *d, struct mil_error
     return ta ? add_rest(d, whole, rows, err) : rows_rest(d, whole, rows, err);
 }
 
-static enum mil_status multiply_dense(struct stream *s, unsigned flags, double alpha,
-                                      struct tensor a, struct tensor b, double beta,
-                                      struct tensor c, struct mil_error *err) {
-    struct dense_product d = {s, flags, alpha, beta, a, b, c, NULL};
-    size_t bytes = gap_bytes(a) + gap_bytes(b) + gap_bytes(c) + rest_bytes(&d);
-    if (bytes == 0) return multiply_pieces(&d, err);
-    d.memory = cpu_scratch(s, bytes);
-    if (!d.memory) return MIL_OK; /* the stream knows */
+static size_t product_bytes(const struct dense_product *d) {
+    return gap_bytes(d->a) + gap_bytes(d->b) + gap_bytes(d->c) + rest_bytes(d);
+}
+
+/* d.memory: product_bytes of scratch. */
+static enum mil_status multiply_dense(struct dense_product d, struct mil_error *err) {
+    struct stream *s = d.s;
+    struct tensor a = d.a, b = d.b, c = d.c;
     if (has_gaps(a)) d.a = take(&d.memory, a.rows, a.cols, a.dtype);
     if (has_gaps(b)) d.b = take(&d.memory, b.rows, b.cols, b.dtype);
     if (has_gaps(c)) d.c = take(&d.memory, c.rows, c.cols, c.dtype);
     if (has_gaps(a)) cpu_map(s, d.a, 1.0, a, false);
     if (has_gaps(b)) cpu_map(s, d.b, 1.0, b, false);
-    if (has_gaps(c) && beta != 0.0) cpu_map(s, d.c, 1.0, c, false);
+    if (has_gaps(c) && d.beta != 0.0) cpu_map(s, d.c, 1.0, c, false);
     TRY(multiply_pieces(&d, err));
     if (has_gaps(c)) cpu_map(s, c, 1.0, d.c, false);
     return MIL_OK;
 }
 
-/* What the library multiplies at the level in use with the same bits for any number of rows. */
-static bool library_fits(const struct cpu_backend *b, struct tensor a, struct tensor c) {
-    if (a.dtype == DT_F32) return c.dtype == DT_F32 && b->product.has_f32;
-    return b->product.has_bf16;
-}
-
-void cpu_matmul(struct stream *s, unsigned flags, double alpha, struct tensor a, struct tensor b,
-                double beta, struct tensor c) {
+/* Terms are added one after the other into C, or into f32 scratch where C is to be rounded once; masked ones at the
+ * end by our own kernel, which rounds. */
+void cpu_sum_by_library(struct stream *s, struct tensor c, double alpha,
+                        const struct product_terms *terms, double beta, struct tensor d,
+                        struct tensor e) {
     struct mil_error err = {0};
     enum mil_status st = MIL_OK;
-    if (a.dtype == DT_F64)
-        multiply_f64(flags, alpha, a, b, beta, c);
-    else if (library_fits(cpu_of(s), a, c))
-        st = multiply_dense(s, flags, alpha, a, b, beta, c, &err);
-    else
-        multiply_own(s, flags, alpha, a, b, beta, c);
+    enum dtype real = s->backend->real;
+    struct product_terms plain = {.n = 0}, masked = {.n = 0};
+    for (int i = 0; i < terms->n; i++) {
+        struct product_terms *to = terms->t[i].mask.data ? &masked : &plain;
+        to->t[to->n++] = terms->t[i];
+    }
+    bool alone = terms->n == 1 && !d.data && !e.data, aside = c.dtype != real && !alone;
+    size_t sum_bytes = aside ? dense_bytes(c.rows, c.cols, real) : 0, most = 0;
+    struct dense_product p[PRODUCT_TERMS];
+    struct tensor none = {0}, sum = aside ? tensor_of(NULL, real, c.rows, c.cols) : c;
+    for (int i = 0; i < plain.n; i++) {
+        const struct product_term *t = &plain.t[i];
+        p[i] = (struct dense_product){s,    t->flags, alpha, i > 0 || d.data || e.data ? 1.0 : 0.0,
+                                      t->a, t->b,     sum,   NULL};
+        if (product_bytes(&p[i]) > most) most = product_bytes(&p[i]);
+    }
+    unsigned char *memory = sum_bytes + most ? cpu_scratch(s, sum_bytes + most) : NULL;
+    if (sum_bytes + most && !memory) return; /* the stream knows */
+    if (aside) sum.data = memory;
+    if (d.data && (d.data != sum.data || beta != 1.0)) cpu_map(s, sum, beta, d, false);
+    if (!d.data && (e.data || plain.n == 0)) cpu_zero(s, sum);
+    if (e.data) cpu_add_row(s, sum, e);
+    for (int i = 0; i < plain.n && st == MIL_OK; i++) {
+        p[i].c = sum;
+        p[i].memory = memory + sum_bytes;
+        st = multiply_dense(p[i], &err);
+    }
+    if (masked.n > 0)
+        cpu_sum_own(s, c, alpha, &masked, 1.0, sum, none);
+    else if (aside)
+        cpu_map(s, c, 1.0, sum, false);
     if (st != MIL_OK) stream_fail(s, st, &err);
 }

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* product_few_tmpl.h - products of a few rows with stored rows of weights, y = W x: what decoding a token
+ * consists of, bound by the reading of W.
+ *
+ * A packed panel would be written and read for hardly any use.  Instead VL rows of W by VL steps of k are turned
+ * in registers and multiplied at once, so that a lane is a column of C as it is in a panel; each element is the
+ * same chain over the steps, and has the same bits.
+ *
+ *     W   row r      | s s s s ... |      turned: step s of rows r .. r + VL - 1 are the lanes of v[s]
+ *         row r + 1  | s s s s ... |      sum[i] = v[s] x_i[s] + sum[i], s ascending
+ *
+ * One row of C would wait for its chain, so it takes two blocks of W's rows at a time; up to FEW_HELD rows keep
+ * their sums in registers, more of them keep them in C and pass by in fours.
+ *
+ * VL streams at once are too many for the processor's prefetchers.  While a block is read, the next one is
+ * fetched into the second-level cache, in the order of memory: 19 GB/s instead of 9 of one core (Zen 4). */
+#ifndef KERN_FILL
+#error "included by table_tmpl.h"
+#endif
+
+enum {
+    FEW_ROWS = VL == 16 ? 24 : 8, /* of C; from there on a panel is as fast */
+    FEW_HELD = 4,
+    FEW_STEP = VL * UNIT
+};
+
+static inline vf multiply_lanes(const unit *a, vf v, vf sum) {
+#ifdef KERN_PAIRS
+    int32_t pair;
+    memcpy(&pair, a, sizeof pair);
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(v),
+                            (__m512bh)_mm512_set1_epi32(pair));
+#else
+    return vf_fma(vf_set(*a), v, sum);
+#endif
+}
+
+/* The columns of op(B) as they are stored: row r at p + r ld. */
+struct few_rows {
+    const act *p;
+    int64_t ld;
+};
+
+/* FEW_STEP elements of each of VL rows from p on, turned; fetches as much from `next` on. */
+static inline __attribute__((always_inline)) void few_load(const act *p, int64_t ld, uintptr_t next,
+                                                           vf v[VL]) {
+    enum { BYTES = FEW_STEP * sizeof(act) };
+#pragma GCC unroll 16
+    for (int r = 0; r < VL; r++, p += ld) {
+        if (r * BYTES % 64 == 0)
+            __builtin_prefetch((const void *)(next + (uintptr_t)r * BYTES), 0, 2);
+#ifdef KERN_PAIRS
+        v[r] = vf_load((const float *)(const void *)p);
+#else
+        v[r] = act_load(p);
+#endif
+    }
+    vf_transpose(v);
+}
+
+static inline uintptr_t few_next(struct few_rows w, int64_t blocks) {
+    return (uintptr_t)w.p + (uintptr_t)(blocks * VL * w.ld) * sizeof(act);
+}
+
+/* c [m][blocks * VL] (+)= A w^T over n_k elements, a multiple of FEW_STEP; m and blocks are constants. */
+static inline __attribute__((always_inline)) void few_held(int m, int blocks, int64_t n_k,
+                                                           struct unit_rows a, struct few_rows w,
+                                                           float *c, bool add) {
+    vf sum[FEW_HELD][2];
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 2
+        for (int g = 0; g < blocks; g++)
+            sum[i][g] = add ? vf_load(c + i * TILE + g * VL) : vf_set(0);
+    uintptr_t next = few_next(w, blocks);
+    for (int64_t k = 0; k < n_k; k += FEW_STEP, a.p += FEW_STEP)
+#pragma GCC unroll 2
+        for (int g = 0; g < blocks; g++, next += VL * FEW_STEP * sizeof(act)) {
+            vf v[VL];
+            few_load(w.p + g * VL * w.ld + k, w.ld, next, v);
+#pragma GCC unroll 16
+            for (int s = 0; s < VL; s++)
+#pragma GCC unroll 8
+                for (int i = 0; i < m; i++)
+                    sum[i][g] = multiply_lanes(a.p + i * a.row + s * UNIT, v[s], sum[i][g]);
+        }
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 2
+        for (int g = 0; g < blocks; g++) vf_store(c + i * TILE + g * VL, sum[i][g]);
+}
+
+/* Functions of their own, for the registers. */
+static __attribute__((noinline)) void few_1_wide(int64_t n_k, struct unit_rows a, struct few_rows w,
+                                                 float *c, bool add) {
+    few_held(1, 2, n_k, a, w, c, add);
+}
+static __attribute__((noinline)) void few_1(int64_t n_k, struct unit_rows a, struct few_rows w,
+                                            float *c, bool add) {
+    few_held(1, 1, n_k, a, w, c, add);
+}
+static __attribute__((noinline)) void few_2(int64_t n_k, struct unit_rows a, struct few_rows w,
+                                            float *c, bool add) {
+    few_held(2, 1, n_k, a, w, c, add);
+}
+static __attribute__((noinline)) void few_3(int64_t n_k, struct unit_rows a, struct few_rows w,
+                                            float *c, bool add) {
+    few_held(3, 1, n_k, a, w, c, add);
+}
+static __attribute__((noinline)) void few_4(int64_t n_k, struct unit_rows a, struct few_rows w,
+                                            float *c, bool add) {
+    few_held(4, 1, n_k, a, w, c, add);
+}
+/* Four rows of C for one turned block; rows past the last one repeat it. */
+static inline __attribute__((always_inline)) void few_four(const unit *const row[4], const vf v[VL],
+                                                           float *c, bool add) {
+    vf sum[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) sum[i] = add ? vf_load(c + i * TILE) : vf_set(0);
+#pragma GCC unroll 16
+    for (int s = 0; s < VL; s++)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) sum[i] = multiply_lanes(row[i] + s * UNIT, v[s], sum[i]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) vf_store(c + i * TILE, sum[i]);
+}
+
+static __attribute__((noinline)) void few_many(int64_t m, int64_t n_k, struct unit_rows a,
+                                               struct few_rows w, float *c, bool add) {
+    uintptr_t next = few_next(w, 1);
+    for (int64_t k = 0; k < n_k; k += FEW_STEP, next += VL * FEW_STEP * sizeof(act)) {
+        vf v[VL];
+        few_load(w.p + k, w.ld, next, v);
+        for (int64_t i = 0; i < m; i += 4) {
+            const unit *row[4];
+            for (int j = 0; j < 4; j++) row[j] = a.p + least(i + j, m - 1) * a.row + k;
+            few_four(row, v, c + i * TILE, add || k > 0);
+        }
+    }
+}
+
+static void few_block(int64_t m, int64_t n_k, struct unit_rows a, struct few_rows w, float *c,
+                      bool add) {
+    switch (m) {
+    case 1: few_1(n_k, a, w, c, add); break;
+    case 2: few_2(n_k, a, w, c, add); break;
+    case 3: few_3(n_k, a, w, c, add); break;
+    case 4: few_4(n_k, a, w, c, add); break;
+    default: few_many(m, n_k, a, w, c, add); break;
+    }
+}
+
+/* One term where it suits: returns how many elements of k are in the sums; the rest is the panel's. */
+static int64_t add_few(const struct kern_term *t, const struct product_item *x,
+                       struct product_tile *tile, float *sums, bool add) {
+    if (!t->trans_b || t->trans_a || x->rows > FEW_ROWS || x->cols % VL != 0) return 0;
+    int64_t whole = t->k / FEW_STEP * FEW_STEP, room = whole, k = 0;
+    if (!rows_in_place(t))
+        room = KERN_PRODUCT_ROWS * PACKED_STEPS * UNIT / x->rows / FEW_STEP * FEW_STEP;
+    for (; k < whole; k += least(room, whole - k)) {
+        int64_t n_k = least(room, whole - k), j = 0;
+        struct unit_rows a = rows_of(t, x, k, n_k, tile->a);
+        struct few_rows w = {(const act *)t->b + x->j0 * t->ldb + k, t->ldb};
+        for (; x->rows == 1 && j + 2 * VL <= x->cols; j += 2 * VL, w.p += 2 * VL * w.ld)
+            few_1_wide(n_k, a, w, sums + j, add || k > 0);
+        for (; j < x->cols; j += VL, w.p += VL * w.ld)
+            few_block(x->rows, n_k, a, w, sums + j, add || k > 0);
+    }
+    return k;
+}

@@ -34,8 +34,12 @@ struct bpe_scratch {
     struct bpe_symbol *symbols;
     struct bpe_entry *heap;
     size_t cap_symbols, n_heap, cap_heap;
+    struct bpe_word *words; /* tokens of stretches seen before; NULL: not kept */
 };
 void bpe_scratch_release(struct bpe_scratch *s);
+/* From now on keep the tokens of short stretches, for use with one struct bpe only.  What bpe_encode
+ * gives does not depend on it. */
+enum mil_status bpe_scratch_remember(struct bpe_scratch *s, struct mil_error *err);
 /* Append the tokens of text[0, n).  A token that begins at byte i gets the start map[i], or base +
  * i when map is NULL.  n < 2^31. */
 enum mil_status bpe_encode(const struct bpe *b, struct bpe_scratch *s, const char *text, size_t n,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dataset.c - see dataset.h.  Rows are read one after the other, rendered and tokenised in parallel
- * in batches, and appended in their order, so the result does not depend on the number of threads.
+/* dataset.c - see dataset.h.  The bounds of a batch of rows are found in one pass; the rows are then
+ * parsed, rendered and tokenised in parallel, and appended in their order, so the result does not
+ * depend on the number of threads.  A row that is not what it looked like is read again by
+ * io/records.h alone, which knows what to say about it.  Memory: a batch, and the samples.
  *
  * Labels of a sample (s: supervised, unless train_on_inputs):
  *   BOS  prompt ...  assistant header | answer <end> | newline  EOS
@@ -13,14 +15,18 @@
 
 #include "core/mem.h"
 #include "core/threads.h"
+#include "io/json.h"
 #include "io/records.h"
 #include "text/bpe.h" /* tokens_add */
 #include "text/dataset_rows.h"
+#include "text/dataset_split.h"
 
-#define BATCH 256 /* rows in memory at once */
-#define GRAIN 4   /* rows a thread takes at once */
+#define BATCH 1024                    /* rows in memory at once, */
+#define BATCH_BYTES ((size_t)4 << 20) /* or so many bytes of them and one row more */
+#define GRAIN 4                       /* rows a thread takes at once */
 
 struct sample {
+    bool unread; /* the slice is no row: nothing below is set */
     struct row row;
     struct rendered rendered;
     struct tokens tokens;
@@ -35,6 +41,11 @@ struct loader {
     const struct tokenizer *tok;
     const struct dataset_options *options;
     struct sample *batch;
+    struct row_slice *slices;
+    struct tokenizer_scratch **scratch; /* one a thread */
+    int n_scratch;
+    const struct records *records; /* the source that is being read */
+    const struct row_format *format;
     struct dataset *out;
 };
 
@@ -97,13 +108,33 @@ static enum mil_status label(const struct loader *l, struct sample *s, struct mi
     return MIL_OK;
 }
 
+/* Parsed, rendered, tokenised, labelled; json is taken over. */
+static void encode_row(struct loader *l, struct sample *s, json_t *json) {
+    int thread = threads_index();
+    REQUIRE(thread < l->n_scratch);
+    s->tokens.scratch = l->scratch[thread];
+    s->status = row_parse(l->format, json, &s->row, &s->err);
+    s->labelled = s->status == MIL_OK && has_answer(&s->row);
+    if (s->status == MIL_OK) s->status = tokenize(l, s, &s->err);
+    if (s->status == MIL_OK) s->status = label(l, s, &s->err);
+    row_release(&s->row);
+    json_decref(json);
+}
+
 static void encode_rows(void *ctx, int64_t begin, int64_t end) {
     struct loader *l = ctx;
     for (int64_t i = begin; i < end; i++) {
+        const struct row_slice *slice = &l->slices[i];
         struct sample *s = &l->batch[i];
-        s->labelled = has_answer(&s->row);
-        s->status = tokenize(l, s, &s->err);
-        if (s->status == MIL_OK) s->status = label(l, s, &s->err);
+        const char *text = (const char *)l->records->file.data + slice->begin;
+        json_t *json = NULL;
+        size_t used = 0;
+        enum mil_status st = json_read_prefix(text, slice->n, "", &json, &used, NULL);
+        s->unread = st != MIL_OK || used != slice->n;
+        if (s->unread)
+            json_decref(json);
+        else
+            encode_row(l, s, json);
     }
 }
 
@@ -164,46 +195,50 @@ static enum mil_status add_sample(struct loader *l, const struct sample *s, stru
     return MIL_OK;
 }
 
-/* Read up to BATCH rows of one source; *n of them. */
-static enum mil_status read_batch(struct loader *l, struct records *r, const struct row_format *f,
-                                  int64_t limit, int64_t *n, struct mil_error *err) {
-    for (*n = 0; *n < BATCH && *n < limit; ++*n) {
-        json_t *json = NULL;
-        TRY(records_next(r, &json, err));
-        if (!json) break;
-        struct row *row = &l->batch[*n].row;
-        row_release(row);
-        enum mil_status st = row_parse(f, json, row, err);
-        json_decref(json);
-        if (st != MIL_OK) {
-            error_prefix(err, "%s: row %lld: ", r->path, (long long)r->row);
-            return st;
+static enum mil_status keep_sample(struct loader *l, const struct sample *s, int64_t row,
+                                   struct mil_error *err) {
+    l->out->counts.rows++;
+    enum mil_status st = s->status;
+    if (st != MIL_OK && err) *err = s->err;
+    if (st == MIL_OK) st = add_sample(l, s, err);
+    if (st != MIL_OK) error_prefix(err, "%s: row %lld: ", l->records->path, (long long)row);
+    return st;
+}
+
+/* One row by itself; *n 0: there is none. */
+static enum mil_status load_row(struct loader *l, struct records *r, int64_t *n,
+                                struct mil_error *err) {
+    json_t *json = NULL;
+    TRY(records_next(r, &json, err));
+    *n = json != NULL;
+    if (!json) return MIL_OK;
+    encode_row(l, &l->batch[0], json);
+    return keep_sample(l, &l->batch[0], r->row, err);
+}
+
+/* Up to `left` rows; *n of them, 0 only at the end. */
+static enum mil_status load_batch(struct loader *l, struct records *r, int64_t left, int64_t *n,
+                                  struct mil_error *err) {
+    size_t cap = left < BATCH ? (size_t)left : BATCH;
+    size_t found = records_split(r, l->slices, cap, BATCH_BYTES);
+    parallel_for((int64_t)found, GRAIN, encode_rows, l);
+    for (size_t i = 0; i < found; i++) {
+        if (l->batch[i].unread) {
+            records_rewind(r, &l->slices[i]);
+            found = i;
+            break;
         }
+        TRY(keep_sample(l, &l->batch[i], l->slices[i].row + 1, err));
     }
-    return MIL_OK;
+    *n = (int64_t)found;
+    return found ? MIL_OK : load_row(l, r, n, err);
 }
 
 static enum mil_status load_rows(struct loader *l, const struct dataset_source *source,
-                                 struct records *r, const struct row_format *f,
-                                 struct mil_error *err) {
-    int64_t left = source->limit < 0 ? INT64_MAX : source->limit, n;
-    do {
-        TRY(read_batch(l, r, f, left, &n, err));
-        int64_t first = r->row - n;
-        parallel_for(n, GRAIN, encode_rows, l);
-        for (int64_t i = 0; i < n; i++) {
-            struct sample *s = &l->batch[i];
-            l->out->counts.rows++;
-            enum mil_status st = s->status;
-            if (st != MIL_OK && err) *err = s->err;
-            if (st == MIL_OK) st = add_sample(l, s, err);
-            if (st != MIL_OK) {
-                error_prefix(err, "%s: row %lld: ", r->path, (long long)(first + i + 1));
-                return st;
-            }
-        }
-        left -= n;
-    } while (n == BATCH && left > 0);
+                                 struct records *r, struct mil_error *err) {
+    int64_t left = source->limit < 0 ? INT64_MAX : source->limit, n = 1;
+    l->records = r;
+    for (; n > 0 && left > 0; left -= n) TRY(load_batch(l, r, left, &n, err));
     return MIL_OK;
 }
 
@@ -228,10 +263,10 @@ static enum mil_status find_format(const struct dataset_source *source, const st
 
 static enum mil_status load_source(struct loader *l, const struct dataset_source *source,
                                    struct mil_error *err) {
-    const struct row_format *f = NULL;
     struct records r;
-    TRY(find_format(source, &f, err));
-    snprintf(l->out->format, sizeof l->out->format, "%s", row_format_name(f));
+    l->format = NULL;
+    TRY(find_format(source, &l->format, err));
+    snprintf(l->out->format, sizeof l->out->format, "%s", row_format_name(l->format));
     TRY(records_open(&r, source->path, err));
     enum mil_status st = MIL_OK;
     for (int64_t i = 0; st == MIL_OK && i < source->skip; i++) {
@@ -240,9 +275,36 @@ static enum mil_status load_source(struct loader *l, const struct dataset_source
         if (!json) break;
         json_decref(json);
     }
-    if (st == MIL_OK) st = load_rows(l, source, &r, f, err);
+    if (st == MIL_OK) st = load_rows(l, source, &r, err);
     records_close(&r);
     return st;
+}
+
+static enum mil_status open_loader(struct loader *l, struct mil_error *err) {
+    struct dataset *d = l->out;
+    d->cap_samples = 1024;
+    d->begin = mem_calloc(MEM_TEXT, (size_t)d->cap_samples, sizeof *d->begin);
+    l->batch = mem_calloc(MEM_TEXT, BATCH, sizeof *l->batch);
+    l->slices = mem_calloc(MEM_TEXT, BATCH, sizeof *l->slices);
+    l->n_scratch = threads_count();
+    l->scratch = mem_calloc(MEM_TEXT, (size_t)l->n_scratch, sizeof *l->scratch);
+    if (!d->begin || !l->batch || !l->slices || !l->scratch)
+        return error_nomem(err, BATCH * sizeof *l->batch);
+    for (int i = 0; i < l->n_scratch; i++) TRY(tokenizer_scratch_new(l->tok, &l->scratch[i], err));
+    return MIL_OK;
+}
+
+static void close_loader(struct loader *l) {
+    for (int i = 0; l->batch && i < BATCH; i++) {
+        row_release(&l->batch[i].row);
+        rendered_release(&l->batch[i].rendered);
+        tokens_release(&l->batch[i].tokens);
+        mem_free(l->batch[i].labels);
+    }
+    for (int i = 0; l->scratch && i < l->n_scratch; i++) tokenizer_scratch_free(&l->scratch[i]);
+    mem_free(l->scratch);
+    mem_free(l->slices);
+    mem_free(l->batch);
 }
 
 static enum mil_status load(struct loader *l, const struct dataset_source *sources, size_t n,
@@ -253,10 +315,7 @@ static enum mil_status load(struct loader *l, const struct dataset_source *sourc
                          "the tokenizer names no end-of-text token, so no answer "
                          "could be taught to end: set eos_token in "
                          "tokenizer_config.json");
-    d->cap_samples = 1024;
-    d->begin = mem_calloc(MEM_TEXT, (size_t)d->cap_samples, sizeof *d->begin);
-    l->batch = mem_calloc(MEM_TEXT, BATCH, sizeof *l->batch);
-    if (!d->begin || !l->batch) return error_nomem(err, BATCH * sizeof *l->batch);
+    TRY(open_loader(l, err));
     for (size_t i = 0; i < n; i++) TRY(load_source(l, &sources[i], err));
     if (d->n > 0) return MIL_OK;
     return error_set(err, MIL_INPUT,
@@ -271,15 +330,9 @@ enum mil_status dataset_load(const struct dataset_source *sources, size_t n,
                              struct dataset *out, struct mil_error *err) {
     REQUIRE(options->max_length > 0);
     memset(out, 0, sizeof *out);
-    struct loader l = {tok, options, NULL, out};
+    struct loader l = {.tok = tok, .options = options, .out = out};
     enum mil_status st = load(&l, sources, n, err);
-    for (int i = 0; l.batch && i < BATCH; i++) {
-        row_release(&l.batch[i].row);
-        rendered_release(&l.batch[i].rendered);
-        tokens_release(&l.batch[i].tokens);
-        mem_free(l.batch[i].labels);
-    }
-    mem_free(l.batch);
+    close_loader(&l);
     if (st != MIL_OK) dataset_release(out);
     return st;
 }

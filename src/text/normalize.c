@@ -56,8 +56,8 @@ static void keep(struct mapped_text *out, const struct mapped_text *in, size_t b
 
 static enum mil_status replace_all(const struct normal_step *step, const struct mapped_text *in,
                                    struct mapped_text *out, struct mil_error *err) {
-    struct search s;
-    TRY(search_init(&s, &step->pattern, str_c(&in->text), in->text.len, err));
+    struct search s = {0};
+    TRY(search_begin(&s, &step->pattern, str_c(&in->text), in->text.len, err));
     enum mil_status st;
     size_t done = 0;
     for (;;) {

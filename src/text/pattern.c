@@ -90,7 +90,7 @@ enum mil_status pattern_init_regex(struct pattern *p, const char *regex, struct 
             st = error_set(err, MIL_INPUT, "the regular expression '%.200s' is broken: %s", regex,
                            text);
         } else {
-            pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* without JIT it is only slower */
+            p->jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0; /* else only slower */
         }
     }
     str_release(&translated);
@@ -103,10 +103,10 @@ void pattern_release(struct pattern *p) {
     p->code = NULL;
 }
 
-enum mil_status search_init(struct search *s, const struct pattern *p, const char *text, size_t n,
-                            struct mil_error *err) {
-    *s = (struct search){.pattern = p, .text = text, .n = n};
-    if (!p->code) return MIL_OK;
+enum mil_status search_begin(struct search *s, const struct pattern *p, const char *text, size_t n,
+                             struct mil_error *err) {
+    *s = (struct search){.pattern = p, .text = text, .n = n, .data = s->data};
+    if (!p->code || s->data) return MIL_OK;
     s->data = pcre2_match_data_create(1, NULL);
     return s->data ? MIL_OK : error_nomem(err, 0);
 }
@@ -134,11 +134,13 @@ enum mil_status search_next(struct search *s, bool *found, size_t *begin, size_t
         return MIL_OK;
     }
     if (s->at > s->n) return MIL_OK;
-    const unsigned flags = PCRE2_NO_UTF_CHECK;
+    const unsigned flags = PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT;
+    const pcre2_code *code = s->pattern->code;
     PCRE2_SPTR text = (PCRE2_SPTR)s->text;
-    int rc = pcre2_match(s->pattern->code, text, s->n, s->at, flags, s->data, NULL);
+    int rc = PCRE2_ERROR_JIT_STACKLIMIT;
+    if (s->pattern->jit) rc = pcre2_jit_match(code, text, s->n, s->at, 0, s->data, NULL);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter uses the heap instead */
-        rc = pcre2_match(s->pattern->code, text, s->n, s->at, flags | PCRE2_NO_JIT, s->data, NULL);
+        rc = pcre2_match(code, text, s->n, s->at, flags, s->data, NULL);
     if (rc == PCRE2_ERROR_NOMATCH) return MIL_OK;
     if (rc < 0)
         return error_set_at(err, MIL_INPUT, (int64_t)s->at,

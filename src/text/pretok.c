@@ -33,6 +33,7 @@ void pretok_scratch_release(struct pretok_scratch *s) {
     span_list_release(&s->spans);
     span_list_release(&s->spare_spans);
     span_list_release(&s->matches);
+    search_release(&s->search);
 }
 
 void pretok_release(struct pretok *p) {
@@ -60,22 +61,17 @@ enum mil_status pretok_add_isolated(struct pretok *p, const char *regex, struct 
 
 /* Matches of a step's pattern in one stretch, as offsets in the text. */
 static enum mil_status find_matches(const struct pretok_step *step, const char *text,
-                                    struct span in, struct span_list *matches,
+                                    struct span in, struct pretok_scratch *s,
                                     struct mil_error *err) {
-    matches->n = 0;
-    struct search s;
-    TRY(search_init(&s, &step->pattern, text + in.begin, in.end - in.begin, err));
-    enum mil_status st;
+    s->matches.n = 0;
+    TRY(search_begin(&s->search, &step->pattern, text + in.begin, in.end - in.begin, err));
     for (;;) {
         bool found;
         size_t begin, end;
-        st = search_next(&s, &found, &begin, &end, err);
-        if (st != MIL_OK || !found) break;
-        st = span_list_add(matches, in.begin + begin, in.begin + end, err);
-        if (st != MIL_OK) break;
+        TRY(search_next(&s->search, &found, &begin, &end, err));
+        if (!found) return MIL_OK;
+        TRY(span_list_add(&s->matches, in.begin + begin, in.begin + end, err));
     }
-    search_release(&s);
-    return st;
 }
 
 /* A stretch as alternating parts, matches and what lies between; emitted part by part. */
@@ -113,7 +109,7 @@ static enum mil_status split(const struct pretok_step *step, const char *text,
     s->spare_spans.n = 0;
     for (size_t i = 0; i < s->spans.n; i++) {
         struct span in = s->spans.spans[i];
-        TRY(find_matches(step, text, in, &s->matches, err));
+        TRY(find_matches(step, text, in, s, err));
         struct splitter sp = {step, &s->spare_spans, in.begin, in.begin, false};
         for (size_t k = 0; k < s->matches.n; k++) {
             TRY(part(&sp, s->matches.spans[k].begin, false, err));

@@ -61,6 +61,7 @@ enum mil_status span_list_add(struct span_list *l, size_t begin, size_t end, str
 struct pretok_scratch {
     struct mapped_text text, spare; /* used when a step changes the text */
     struct span_list spans, spare_spans, matches;
+    struct search search;
 };
 void pretok_scratch_release(struct pretok_scratch *s);
 /* What a run gives: the stretches are spans of text, byte i of it comes from map[i] (or base + i

@@ -113,15 +113,44 @@ enum mil_status tokenizer_open_dir(const char *dir, struct tokenizer **out, stru
                      dir);
 }
 
+struct tokenizer_scratch {
+    const struct tokenizer *t;
+    struct mapped_text normal, spare;
+    struct pretok_scratch pretok;
+    struct bpe_scratch bpe;
+};
+
+static void scratch_release(struct tokenizer_scratch *s) {
+    mapped_release(&s->normal);
+    mapped_release(&s->spare);
+    pretok_scratch_release(&s->pretok);
+    bpe_scratch_release(&s->bpe);
+}
+
+enum mil_status tokenizer_scratch_new(const struct tokenizer *t, struct tokenizer_scratch **out,
+                                      struct mil_error *err) {
+    *out = mem_calloc(MEM_TEXT, 1, sizeof **out);
+    if (!*out) return error_nomem(err, sizeof **out);
+    (*out)->t = t;
+    enum mil_status st = bpe_scratch_remember(&(*out)->bpe, err);
+    if (st != MIL_OK) tokenizer_scratch_free(out);
+    return st;
+}
+
+void tokenizer_scratch_free(struct tokenizer_scratch **s) {
+    if (!s || !*s) return;
+    scratch_release(*s);
+    mem_free(*s);
+    *s = NULL;
+}
+
 /* Everything one call of encode uses. */
 struct encoder {
     const struct tokenizer *t;
     bool special;
     const struct span *where; /* special tokens only inside these; NULL: anywhere */
     size_t n_where;
-    struct mapped_text normal, spare;
-    struct pretok_scratch pretok;
-    struct bpe_scratch bpe;
+    struct tokenizer_scratch *work;
     struct tokens *out;
 };
 
@@ -180,10 +209,11 @@ static enum mil_status cut_added(struct encoder *e, const struct stretch *s,
 static enum mil_status encode_pieces(struct encoder *e, const struct stretch *s,
                                      struct mil_error *err) {
     struct pretok_result r;
-    TRY(pretok_run(&e->t->pretok, s->text, s->n, s->map, s->base, &e->pretok, &r, err));
-    for (size_t i = 0; i < e->pretok.spans.n; i++) {
-        struct span p = e->pretok.spans.spans[i];
-        TRY(bpe_encode(&e->t->bpe, &e->bpe, r.text + p.begin, p.end - p.begin,
+    struct pretok_scratch *pretok = &e->work->pretok;
+    TRY(pretok_run(&e->t->pretok, s->text, s->n, s->map, s->base, pretok, &r, err));
+    for (size_t i = 0; i < pretok->spans.n; i++) {
+        struct span p = pretok->spans.spans[i];
+        TRY(bpe_encode(&e->t->bpe, &e->work->bpe, r.text + p.begin, p.end - p.begin,
                        r.map ? r.map + p.begin : NULL, r.base + (int64_t)p.begin, e->out, err));
     }
     return MIL_OK;
@@ -192,11 +222,11 @@ static enum mil_status encode_pieces(struct encoder *e, const struct stretch *s,
 static enum mil_status encode_normal(struct encoder *e, const struct stretch *s,
                                      struct mil_error *err) {
     if (e->t->normalizer.n == 0) return cut_added(e, s, &e->t->normal, encode_pieces, err);
-    TRY(normalizer_run(&e->t->normalizer, s->text, s->n, s->base, &e->normal, &e->spare, err));
-    if (e->normal.text.len > INT32_MAX)
+    struct mapped_text *text = &e->work->normal;
+    TRY(normalizer_run(&e->t->normalizer, s->text, s->n, s->base, text, &e->work->spare, err));
+    if (text->text.len > INT32_MAX)
         return error_set(err, MIL_INPUT, "a text grows beyond 2 GiB by normalisation");
-    struct stretch normal = {
-        e, str_c(&e->normal.text), e->normal.text.len, e->normal.map, s->base, s->end};
+    struct stretch normal = {e, str_c(&text->text), text->text.len, text->map, s->base, s->end};
     return cut_added(e, &normal, &e->t->normal, encode_pieces, err);
 }
 
@@ -209,11 +239,14 @@ enum mil_status tokenizer_encode_within(const struct tokenizer *t, const char *t
         return error_set_at(err, MIL_INPUT, (int64_t)valid, "invalid UTF-8 at byte %zu", valid);
     if (n > TOKENIZER_MAX_TEXT)
         return error_set(err, MIL_INPUT, "a text of %zu bytes (limit %d)", n, TOKENIZER_MAX_TEXT);
+    struct tokenizer_scratch own = {.t = t};
     struct encoder e = {.t = t,
                         .special = (flags & TOKENIZE_PARSE_SPECIAL) != 0,
                         .where = where,
                         .n_where = n_where,
+                        .work = out->scratch ? out->scratch : &own,
                         .out = out};
+    REQUIRE(e.work->t == t);
     bool affix = (flags & TOKENIZE_ADD_SPECIAL) != 0;
     enum mil_status st = MIL_OK;
     for (size_t i = 0; affix && st == MIL_OK && i < t->n_prefix; i++)
@@ -222,10 +255,7 @@ enum mil_status tokenizer_encode_within(const struct tokenizer *t, const char *t
     if (st == MIL_OK) st = cut_added(&e, &whole, &t->raw, encode_normal, err);
     for (size_t i = 0; affix && st == MIL_OK && i < t->n_suffix; i++)
         st = tokens_add(out, t->suffix[i], (int64_t)n, err);
-    mapped_release(&e.normal);
-    mapped_release(&e.spare);
-    pretok_scratch_release(&e.pretok);
-    bpe_scratch_release(&e.bpe);
+    scratch_release(&own);
     return st;
 }
 

@@ -23,6 +23,8 @@ struct span {
     size_t begin, end; /* bytes [begin, end) of a text */
 };
 
+struct tokenizer_scratch;
+
 /* Ids with the byte offset in the text at which each token starts (for a token that the tokenizer
  * adds itself: the offset where it stands, 0 or the text's length).  Zero-initialise; reuse keeps
  * capacity. */
@@ -30,8 +32,15 @@ struct tokens {
     int32_t *ids;
     int64_t *starts;
     size_t n, cap;
+    struct tokenizer_scratch *scratch; /* borrowed; NULL: each call makes and frees its own */
 };
 void tokens_release(struct tokens *t);
+
+/* What encoding works in, for many texts and one tokenizer: buffers, and the tokens of words seen
+ * before.  For one thread at a time.  Tokens are the same with and without it. */
+enum mil_status tokenizer_scratch_new(const struct tokenizer *t, struct tokenizer_scratch **out,
+                                      struct mil_error *err);
+void tokenizer_scratch_free(struct tokenizer_scratch **s);
 
 /* From a directory: tokenizer.json first, else tokenizer.model; tokenizer_config.json for the
  * special tokens and the chat template.  From a GGUF file's metadata.  *out is freed by

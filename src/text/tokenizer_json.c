@@ -2,109 +2,19 @@
 /* tokenizer_json.c - the model and the added tokens of tokenizer.json (Hugging Face tokenizers).
  * The pipeline around the model is read by tokenizer_steps.c.  docs/formats/tokenizer.md lists what
  * is honoured; everything else is refused by name.  `truncation` and `padding` are settings of one
- * caller of that library, not of the tokenizer, and are ignored. */
+ * caller of that library, not of the tokenizer, and are ignored.
+ *
+ * Nine tenths of a file are `vocab` and `merges`: tokenizer_tables.c takes them out and reads them
+ * without a tree; here is what is left. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/mem.h"
+#include "io/file.h"
 #include "io/json.h"
 #include "text/tokenizer_impl.h"
 #include "text/tokenizer_steps.h"
-
-static enum mil_status read_vocab(const json_t *model, struct tokenizer *t, struct mil_error *err) {
-    json_t *vocab = json_object_get(model, "vocab"), *value;
-    if (!json_is_object(vocab)) return error_set(err, MIL_INPUT, "model.vocab is not an object");
-    const char *key;
-    struct str bytes = {0};
-    enum mil_status st = MIL_OK;
-    json_object_foreach(vocab, key, value) {
-        size_t n = strlen(key);
-        str_reset(&bytes);
-        /* A piece outside the byte alphabet can only be an added token: merging cannot reach it. */
-        bool mapped = t->bpe.byte_symbols && bytelevel_unmap(key, n, &bytes);
-        bool reachable = mapped || !t->bpe.byte_symbols;
-        if (!json_is_integer(value))
-            st = error_set(err, MIL_INPUT, "model.vocab: the id of '%.60s' is no integer", key);
-        else
-            st = vocab_put(&t->bpe.vocab, json_integer_value(value), mapped ? str_c(&bytes) : key,
-                           mapped ? bytes.len : n, reachable ? PIECE_KEY : PIECE_RAW, err);
-        if (st == MIL_OK) st = str_status(&bytes, err);
-        if (st != MIL_OK) break;
-    }
-    str_release(&bytes);
-    if (st != MIL_OK) return st;
-    return vocab_index(&t->bpe.vocab, err);
-}
-
-/* The two halves of a merge: "a b" or ["a", "b"]. */
-static bool merge_halves(const json_t *merge, const char *half[2], size_t n[2]) {
-    if (json_is_array(merge) && json_array_size(merge) == 2) {
-        for (size_t i = 0; i < 2; i++) {
-            half[i] = json_string_value(json_array_get(merge, i));
-            if (!half[i]) return false;
-            n[i] = strlen(half[i]);
-        }
-        return true;
-    }
-    half[0] = json_string_value(merge);
-    const char *space = half[0] ? strchr(half[0], ' ') : NULL;
-    if (!space || strchr(space + 1, ' ')) return false;
-    n[0] = (size_t)(space - half[0]);
-    half[1] = space + 1;
-    n[1] = strlen(half[1]);
-    return true;
-}
-
-static int32_t find_half(const struct tokenizer *t, const char *half, size_t n,
-                         struct str *joined) {
-    size_t before = joined->len;
-    if (!t->bpe.byte_symbols)
-        str_addn(joined, half, n);
-    else if (!bytelevel_unmap(half, n, joined))
-        return -1;
-    if (joined->failed) return -1;
-    return vocab_find(&t->bpe.vocab, str_c(joined) + before, joined->len - before);
-}
-
-enum mil_status tokenizer_put_merge(struct tokenizer *t, const char *half[2], const size_t n[2],
-                                    int32_t rank, struct str *joined, struct mil_error *err) {
-    str_reset(joined);
-    struct merge m = {.rank = rank};
-    m.left = find_half(t, half[0], n[0], joined);
-    m.right = m.left < 0 ? -1 : find_half(t, half[1], n[1], joined);
-    m.id = m.right < 0 ? -1 : vocab_find(&t->bpe.vocab, str_c(joined), joined->len);
-    TRY(str_status(joined, err));
-    if (m.id < 0)
-        return error_set(err, MIL_INPUT,
-                         "merge %d ('%.*s' with '%.*s') has a part or a result that "
-                         "is not in the vocabulary",
-                         (int)rank, (int)(n[0] < 60 ? n[0] : 60), half[0],
-                         (int)(n[1] < 60 ? n[1] : 60), half[1]);
-    merges_put(&t->bpe.merges, m);
-    return MIL_OK;
-}
-
-static enum mil_status read_merges(const json_t *model, struct tokenizer *t,
-                                   struct mil_error *err) {
-    json_t *merges = json_object_get(model, "merges");
-    if (!json_is_array(merges)) return error_set(err, MIL_INPUT, "model.merges is not an array");
-    size_t n = json_array_size(merges);
-    if (n > INT32_MAX / 4) return error_set(err, MIL_INPUT, "model.merges has %zu entries", n);
-    TRY(merges_reserve(&t->bpe.merges, n, err));
-    struct str joined = {0};
-    enum mil_status st = MIL_OK;
-    for (size_t i = 0; st == MIL_OK && i < n; i++) {
-        const char *half[2];
-        size_t len[2];
-        if (!merge_halves(json_array_get(merges, i), half, len))
-            st = error_set(err, MIL_INPUT,
-                           "model.merges[%zu] is neither \"a b\" nor [\"a\", \"b\"]", i);
-        else
-            st = tokenizer_put_merge(t, half, len, (int32_t)i, &joined, err);
-    }
-    str_release(&joined);
-    return st;
-}
+#include "text/tokenizer_tables.h"
 
 static enum mil_status refuse_affix(const json_t *model, const char *key, struct mil_error *err) {
     const char *value = NULL;
@@ -113,7 +23,8 @@ static enum mil_status refuse_affix(const json_t *model, const char *key, struct
     return error_set(err, MIL_UNSUPPORTED, "model.%s '%.40s' is not supported", key, value);
 }
 
-static enum mil_status read_model(const json_t *root, struct tokenizer *t, struct mil_error *err) {
+static enum mil_status read_model(const json_t *root, const struct tokenizer_tables *tables,
+                                  struct tokenizer *t, struct mil_error *err) {
     const json_t *model = json_object_get(root, "model");
     if (!json_is_object(model)) return error_set(err, MIL_INPUT, "there is no `model` object");
     const char *type = "BPE", *unk = NULL; /* files of the first versions have no type */
@@ -130,8 +41,8 @@ static enum mil_status read_model(const json_t *root, struct tokenizer *t, struc
     TRY(json_member_bool(model, "model", "byte_fallback", false, &t->bpe.byte_fallback, err));
     TRY(json_member_bool(model, "model", "fuse_unk", false, &t->bpe.fuse_unk, err));
     TRY(json_member_str(model, "model", "unk_token", false, &unk, err));
-    TRY(read_vocab(model, t, err));
-    TRY(read_merges(model, t, err));
+    TRY(tokenizer_read_vocab(tables, t, err));
+    TRY(tokenizer_read_merges(tables, t, err));
     tokenizer_find_bytes(t);
     if (!unk) return MIL_OK;
     t->bpe.unk = vocab_find(&t->bpe.vocab, unk, strlen(unk));
@@ -232,12 +143,13 @@ enum mil_status tokenizer_read_added(const void *node, struct tokenizer *t, stru
     return MIL_OK;
 }
 
-static enum mil_status read_root(const json_t *root, struct tokenizer *t, struct mil_error *err) {
+static enum mil_status read_root(const json_t *root, const struct tokenizer_tables *tables,
+                                 struct tokenizer *t, struct mil_error *err) {
     if (!json_is_object(root)) return error_set(err, MIL_INPUT, "is no JSON object");
     TRY(tokenizer_read_pretok(json_object_get(root, "pre_tokenizer"), t, err));
     TRY(tokenizer_read_normalizer(json_object_get(root, "normalizer"), t, err));
     TRY(tokenizer_read_decoder(json_object_get(root, "decoder"), t, err));
-    TRY(read_model(root, t, err));
+    TRY(read_model(root, tables, t, err));
     const json_t *added = json_object_get(root, "added_tokens");
     if (added && !json_is_null(added)) {
         if (!json_is_array(added)) return error_set(err, MIL_INPUT, "added_tokens is no array");
@@ -246,11 +158,45 @@ static enum mil_status read_root(const json_t *root, struct tokenizer *t, struct
     return tokenizer_read_post_processor(json_object_get(root, "post_processor"), t, err);
 }
 
-enum mil_status tokenizer_read_json(const char *path, struct tokenizer *t, struct mil_error *err) {
+static enum mil_status read_text(const char *text, size_t n, const char *path, struct tokenizer *t,
+                                 struct mil_error *err) {
+    struct tokenizer_tables tables = {0};
+    struct str rest = {0};
     json_t *root = NULL;
-    TRY(json_read_file(path, &root, err));
-    enum mil_status st = read_root(root, t, err);
+    enum mil_status st = tokenizer_cut_tables(text, n, &tables, &rest, err);
+    if (st == MIL_OK) st = json_read_text(str_c(&rest), rest.len, path, &root, err);
+    str_release(&rest);
+    if (st == MIL_OK) {
+        st = read_root(root, &tables, t, err);
+        if (st != MIL_OK) error_prefix(err, "%s: ", path);
+    }
     json_decref(root);
-    if (st != MIL_OK) error_prefix(err, "%s: ", path);
+    return st;
+}
+
+/* Why the file is refused: if it is no JSON that comes first, with its place in the file. */
+static enum mil_status refuse_text(const char *text, size_t n, const char *path,
+                                   enum mil_status why, struct mil_error *err) {
+    struct mil_error syntax = {0};
+    json_t *whole = NULL;
+    enum mil_status st = json_read_text(text, n, path, &whole, &syntax);
+    json_decref(whole);
+    if (st == MIL_OK) return why;
+    if (err) *err = syntax;
+    return st;
+}
+
+enum mil_status tokenizer_read_json(const char *path, struct tokenizer *t, struct mil_error *err) {
+    struct mapped_file file;
+    TRY(file_map(path, &file, err));
+    const char *text = file.data ? (const char *)file.data : "";
+    enum mil_status st =
+        file.size <= JSON_MAX_BYTES
+            ? read_text(text, file.size, path, t, err)
+            : error_set(err, MIL_INPUT, "%s: %zu bytes, larger than the limit of %zu bytes", path,
+                        file.size, JSON_MAX_BYTES);
+    if (st != MIL_OK && st != MIL_NOMEM && file.size <= JSON_MAX_BYTES)
+        st = refuse_text(text, file.size, path, st, err);
+    file_unmap(&file);
     return st;
 }

@@ -28,13 +28,21 @@ struct piece {
     uint8_t flags;
 };
 
+/* Open addressing; the tag is part of the hash, so that other keys are passed without a look at
+ * their bytes. */
+struct vocab_slot {
+    uint32_t tag;
+    int32_t id; /* -1: empty */
+};
+
 struct vocab {
     struct str bytes;
     struct piece *pieces; /* indexed by id */
     int32_t n, cap;       /* n: largest id + 1 */
-    int32_t *slots;       /* open addressing, ids or -1 */
-    size_t n_slots;       /* power of two */
+    struct vocab_slot *slots;
+    size_t n_slots; /* power of two */
     uint32_t longest_key;
+    bool repeats; /* two keys are equal */
 };
 
 void vocab_release(struct vocab *v);
@@ -51,20 +59,21 @@ static inline const char *vocab_bytes(const struct vocab *v, int32_t id) {
     return str_c(&v->bytes) + v->pieces[id].at;
 }
 
-/* Merges by pair of ids. */
+/* Merges by pair of ids: most pairs that are looked up are none, so keys and what they lead to lie
+ * apart. */
 struct merge {
-    int32_t left, right; /* left == -1: empty slot */
-    int32_t rank, id;    /* lower rank first; id: what the pair becomes */
+    int32_t rank, id; /* lower rank first; id: what the pair becomes */
 };
 struct merges {
-    struct merge *slots;
+    uint64_t *keys; /* left << 32 | right, or MERGE_NONE; open addressing */
+    struct merge *values;
     size_t n_slots, n;
 };
 void merges_release(struct merges *m);
 /* Room for n merges. */
 enum mil_status merges_reserve(struct merges *m, size_t n, struct mil_error *err);
 /* A pair given twice keeps the later rank, as the reference implementation does. */
-void merges_put(struct merges *m, struct merge merge);
+void merges_put(struct merges *m, int32_t left, int32_t right, struct merge merge);
 const struct merge *merges_find(const struct merges *m, int32_t left, int32_t right);
 
 /* 64-bit hash of bytes, for tables in memory only. */

@@ -7,9 +7,11 @@
  * (docs/methods/delta-form.md).  By rows, with G = dY s[dB | B0] = [G1 | G2]:
  *     H1 = X' A^T          H2 = X' dA^T + (X' - X) A0^T          Y += [H1 | H2] (s[dB | B0])^T
  *     grad dB += s dY^T H1        grad dA += (G1 + G2)^T X'
- *     dX += mask' * (G1 A + G2 dA) + (mask' - 1) * (G2 A0)
+ *     dX += G1 A + G2 dA;  with dropout:  mask' * ((G1 + G2) A) - G2 A0
  * Without dropout H = X [A ; dA]^T is one product.  Plain LoRA has only dB's term (k = r): H1, G1.
- * Dropout masks are a function of (seed, module, step, token), computed again in the backward pass.
+ * (With dropout dX holds a difference of two numbers that need not be close, and its error, 2^-9 of the smaller, is below
+ * that of dY W, whose operand was rounded too.)
+ * Dropout masks are a function of (seed, module, step, token); the forward pass leaves them as bits.
  * H, G and G1 + G2 are summed in real and rounded to act once; what goes to Y and dX are terms of the products
  * with W, not rounded by themselves. */
 #include "adapt/delta.h"
@@ -26,49 +28,51 @@ static bool has_b0(const struct delta_runtime *d) {
 
 /* ---- buffers ---- */
 
-/* Scratch of a call, in two parts: what the terms read, and what is free once they are appended. */
-struct scratch {
-    struct tensor mask;   /* U8 [T, mask bytes of n]; with dropout only */
-    struct tensor g;      /* act [T, k]; backward */
-    struct tensor kept;   /* act [T, n], X'; with dropout only */
-    struct tensor change; /* act [T, n], X' - X; forward, with dropout and B0 only */
-    struct tensor sum;    /* real [T, k], G before rounding; backward, with B0 only */
-    struct tensor g12;    /* act [T, r], G1 + G2; backward, with B0 only */
+/* Scratch of a backward call that its terms read. */
+struct lasting {
+    struct tensor g;   /* act [T, k], G; or, with dropout and B0, -G2 in [T, r] */
+    struct tensor g12; /* act [T, r], G1 + G2; with B0 only */
 };
 
-static void take_lasting(const struct delta_runtime *d, struct arena *call, int64_t t, bool dropped,
-                         struct scratch *s) {
-    *s = (struct scratch){0};
-    s->g = tensor_take(call, d->act, t, d->k, "adapter: gradient of H");
-    if (dropped)
-        s->mask = tensor_take(call, DT_U8, t, dropout_mask_bytes(d->n), "adapter: dropout mask");
+static struct lasting take_lasting(const struct delta_runtime *d, struct arena *call, int64_t t,
+                                   bool dropped) {
+    struct lasting l = {0};
+    l.g =
+        tensor_take(call, d->act, t, dropped && has_b0(d) ? d->r : d->k, "adapter: gradient of H");
+    if (has_b0(d)) l.g12 = tensor_take(call, d->act, t, d->r, "adapter: gradient sum");
+    return l;
 }
-
-static void take_forward(const struct delta_runtime *d, struct arena *call, int64_t t,
-                         struct scratch *s) {
-    s->kept = tensor_take(call, d->act, t, d->n, "adapter: dropped input");
-    if (has_b0(d)) s->change = tensor_take(call, d->act, t, d->n, "adapter: input's change");
+static struct tensor take_kept(const struct delta_runtime *d, struct arena *call, int64_t t) {
+    return tensor_take(call, d->act, t, d->n, "adapter: dropped input");
 }
-
-static void take_backward(const struct delta_runtime *d, struct arena *call, int64_t t,
-                          bool dropped, struct scratch *s) {
-    if (has_b0(d)) {
-        s->sum = tensor_take(call, d->real, t, d->k, "adapter: sums");
-        s->g12 = tensor_take(call, d->act, t, d->r, "adapter: gradient sum");
-    }
-    if (dropped) s->kept = tensor_take(call, d->act, t, d->n, "adapter: dropped input");
+/* X' - X. */
+static struct tensor take_change(const struct delta_runtime *d, struct arena *call, int64_t t) {
+    struct tensor none = {0};
+    return has_b0(d) ? tensor_take(call, d->act, t, d->n, "adapter: input's change") : none;
+}
+/* G before it is rounded. */
+static struct tensor take_sum(const struct delta_runtime *d, struct arena *call, int64_t t) {
+    struct tensor none = {0};
+    return has_b0(d) ? tensor_take(call, d->real, t, d->k, "adapter: sums") : none;
 }
 
 static void layout(const struct linear_adapter *a, struct arena *step, struct arena *call,
                    int64_t tokens, struct adapter_saved *saved) {
     const struct delta_runtime *d = (const struct delta_runtime *)a;
-    struct scratch s;
+    bool dropped = d->dropout > 0;
     saved->t[0] = tensor_take(step, d->act, tokens, d->k, "adapter: H");
-    take_lasting(d, call, tokens, d->dropout > 0, &s);
+    if (dropped)
+        saved->t[1] =
+            tensor_take(step, DT_U8, tokens, dropout_mask_bytes(d->n), "adapter: dropout mask");
+    take_lasting(d, call, tokens, dropped);
     size_t mark = arena_mark(call);
-    if (d->dropout > 0) take_forward(d, call, tokens, &s);
-    arena_rewind(call, mark);
-    take_backward(d, call, tokens, d->dropout > 0, &s);
+    if (dropped) { /* forward */
+        take_kept(d, call, tokens);
+        take_change(d, call, tokens);
+        arena_rewind(call, mark);
+        take_kept(d, call, tokens); /* backward */
+    }
+    take_sum(d, call, tokens);
     arena_rewind(call, mark);
 }
 
@@ -77,29 +81,26 @@ static struct tensor saved_h(const struct adapter_saved *saved, int64_t tokens) 
     return tensor_rows(saved->t[0], 0, tokens);
 }
 
-static void draw_mask(const struct delta_runtime *d, const struct adapter_context *ctx,
-                      struct tensor mask) {
-    struct dropout_key key = {ctx->seed, rng_stream(RNG_DROPOUT, d->number), ctx->step, d->dropout};
-    be_dropout_mask(ctx->stream, mask, d->n, &key, ctx->row_key);
+static struct tensor saved_mask(const struct adapter_saved *saved, int64_t tokens) {
+    return tensor_rows(saved->t[1], 0, tokens);
 }
 
 /* ---- forward ---- */
 
 /* H from the dropped input. */
 static void hidden_dropped(const struct delta_runtime *d, const struct adapter_context *ctx,
-                           struct tensor x, struct tensor h) {
+                           struct tensor x, struct tensor h, struct tensor mask) {
+    struct dropout_key key = {ctx->seed, rng_stream(RNG_DROPOUT, d->number), ctx->step, d->dropout};
     struct product_terms second = {.n = 0};
-    struct tensor none = {0};
-    struct scratch s;
-    take_lasting(d, ctx->call, x.rows, true, &s);
-    take_forward(d, ctx->call, x.rows, &s);
-    draw_mask(d, ctx, s.mask);
-    be_dropout_apply(ctx->stream, s.kept, s.change, x, s.mask, d->dropout);
-    be_matmul(ctx->stream, MATMUL_TRANS_B, 1.0, s.kept, tensor_rows(d->a, 0, d->r), 0.0,
+    struct tensor none = {0}, kept = take_kept(d, ctx->call, x.rows),
+                  change = take_change(d, ctx->call, x.rows);
+    be_dropout_mask(ctx->stream, mask, d->n, &key, ctx->row_key);
+    be_dropout_apply(ctx->stream, kept, change, x, mask, d->dropout);
+    be_matmul(ctx->stream, MATMUL_TRANS_B, 1.0, kept, tensor_rows(d->a, 0, d->r), 0.0,
               tensor_cols(h, 0, d->r));
     if (!has_b0(d)) return;
-    product_add(&second, MATMUL_TRANS_B, s.kept, tensor_rows(d->a, d->r, d->r));
-    product_add(&second, MATMUL_TRANS_B, s.change, d->a0_act);
+    product_add(&second, MATMUL_TRANS_B, kept, tensor_rows(d->a, d->r, d->r));
+    product_add(&second, MATMUL_TRANS_B, change, d->a0_act);
     be_product(ctx->stream, tensor_cols(h, d->r, d->r), 1.0, &second, 0.0, none, none);
 }
 
@@ -108,7 +109,7 @@ static void forward(const struct linear_adapter *a, const struct adapter_context
     const struct delta_runtime *d = (const struct delta_runtime *)a;
     struct tensor h = saved_h(saved, x.rows);
     if (drops(d, ctx))
-        hidden_dropped(d, ctx, x, h);
+        hidden_dropped(d, ctx, x, h, saved_mask(saved, x.rows));
     else
         be_matmul(ctx->stream, MATMUL_TRANS_B, 1.0, x, d->a, 0.0, h);
     product_add(y, MATMUL_TRANS_B, h, d->b);
@@ -116,56 +117,54 @@ static void forward(const struct linear_adapter *a, const struct adapter_context
 
 /* ---- backward ---- */
 
-/* g = G, g12 = G1 + G2. */
-static void gradient_of_h(const struct delta_runtime *d, struct stream *s, struct tensor dy,
-                          const struct scratch *t) {
+static void gradient_of_h(const struct delta_runtime *d, const struct adapter_context *ctx,
+                          struct tensor dy, bool dropped, const struct lasting *l) {
+    struct stream *s = ctx->stream;
     if (!has_b0(d)) {
-        be_matmul(s, 0, 1.0, dy, d->b, 0.0, t->g);
+        be_matmul(s, 0, 1.0, dy, d->b, 0.0, l->g);
         return;
     }
-    be_matmul(s, 0, 1.0, dy, d->b, 0.0, t->sum);
-    be_copy(s, t->g, t->sum);
-    if (!d->trainable) return;
-    be_axpy(s, tensor_cols(t->sum, 0, d->r), 1.0, tensor_cols(t->sum, d->r, d->r));
-    be_copy(s, t->g12, tensor_cols(t->sum, 0, d->r));
+    struct tensor sum = take_sum(d, ctx->call, dy.rows);
+    struct tensor g1 = tensor_cols(sum, 0, d->r), g2 = tensor_cols(sum, d->r, d->r);
+    be_matmul(s, 0, 1.0, dy, d->b, 0.0, sum);
+    if (dropped)
+        be_scale_copy(s, l->g, g2, -1.0);
+    else
+        be_copy(s, l->g, sum);
+    be_axpy(s, g1, 1.0, g2);
+    be_copy(s, l->g12, g1);
 }
 
-/* dX's terms. */
-static void input_terms(const struct delta_runtime *d, const struct scratch *t,
-                        struct product_terms *dx) {
-    struct product_term *all = product_add(dx, 0, t->g, d->a);
-    all->mask = t->mask;
-    all->p = d->dropout;
-    if (!tensor_present(t->mask) || !has_b0(d)) return;
-    struct product_term *frozen = product_add(dx, 0, tensor_cols(t->g, d->r, d->r), d->a0_act);
-    frozen->mask = t->mask;
-    frozen->p = d->dropout;
-    frozen->change = true;
-}
-
-/* grad dB += s dY^T H1, grad dA += (G1 + G2)^T X'. */
-static void parameter_gradients(const struct delta_runtime *d, struct stream *s, struct tensor used,
-                                struct tensor dy, struct tensor h, const struct scratch *t) {
-    be_matmul(s, MATMUL_TRANS_A, d->scale, dy, tensor_cols(h, 0, d->r), 1.0, d->grad_db);
-    be_matmul(s, MATMUL_TRANS_A, 1.0, has_b0(d) ? t->g12 : t->g, used, 1.0, d->grad_da);
+static void input_terms(const struct delta_runtime *d, const struct lasting *l, bool dropped,
+                        struct tensor mask, struct product_terms *dx) {
+    bool both = dropped && has_b0(d);
+    struct product_term *t =
+        product_add(dx, 0, both ? l->g12 : l->g, both ? tensor_rows(d->a, 0, d->r) : d->a);
+    if (!dropped) return;
+    t->mask = mask;
+    t->p = d->dropout;
+    if (both) product_add(dx, 0, l->g, d->a0_act);
 }
 
 static void backward(const struct linear_adapter *a, const struct adapter_context *ctx,
                      struct tensor x, struct tensor dy, const struct adapter_saved *saved,
                      struct product_terms *dx) {
     const struct delta_runtime *d = (const struct delta_runtime *)a;
+    struct stream *s = ctx->stream;
+    struct tensor none = {0}, used = x, h = saved_h(saved, dy.rows);
     bool dropped = drops(d, ctx);
-    struct scratch t;
-    take_lasting(d, ctx->call, dy.rows, dropped, &t);
+    struct tensor mask = dropped ? saved_mask(saved, dy.rows) : none;
+    struct lasting l = take_lasting(d, ctx->call, dy.rows, dropped);
     size_t mark = arena_mark(ctx->call);
-    take_backward(d, ctx->call, dy.rows, dropped, &t);
-    gradient_of_h(d, ctx->stream, dy, &t);
-    if (dropped) draw_mask(d, ctx, t.mask);
-    if (dx) input_terms(d, &t, dx);
+    gradient_of_h(d, ctx, dy, dropped, &l);
+    if (dx) input_terms(d, &l, dropped, mask, dx);
     if (d->trainable) {
-        struct tensor none = {0};
-        if (dropped) be_dropout_apply(ctx->stream, t.kept, none, x, t.mask, d->dropout);
-        parameter_gradients(d, ctx->stream, dropped ? t.kept : x, dy, saved_h(saved, dy.rows), &t);
+        if (dropped) {
+            used = take_kept(d, ctx->call, x.rows);
+            be_dropout_apply(s, used, none, x, mask, d->dropout);
+        }
+        be_matmul(s, MATMUL_TRANS_A, d->scale, dy, tensor_cols(h, 0, d->r), 1.0, d->grad_db);
+        be_matmul(s, MATMUL_TRANS_A, 1.0, has_b0(d) ? l.g12 : l.g, used, 1.0, d->grad_da);
     }
     arena_rewind(ctx->call, mark);
 }

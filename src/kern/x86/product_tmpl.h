@@ -62,18 +62,44 @@ static void pack_panel(const struct kern_term *t, const struct product_item *x, 
         pack_straight(b + k0 * t->ldb + x->j0, t->ldb, n_k, x->cols, panel, TILE);
 }
 
-/* sums (+)= one term. */
+/* Rows [first, first + n) of the item into C. */
+static void product_store(const struct kern_product *a, const struct product_item *x,
+                          const float *sums, int64_t first, int64_t n_rows) {
+    vf alpha = vf_set((float)a->alpha), beta = vf_set((float)a->beta);
+    for (int64_t i = first; i < first + n_rows; i++)
+        for (int64_t j = 0; j < x->cols; j += VL) {
+            int64_t n = lanes_left(j, x->cols), row = x->i0 + i, col = x->j0 + j;
+            vf v = alpha * vf_load(sums + i * TILE + j);
+            if (a->addend)
+                v = vf_fma(beta,
+                           vf_load_any(a->addend_type, a->addend, row * a->ld_addend + col, n), v);
+            if (a->bias) v = v + vf_load_any(a->bias_type, a->bias, col, n);
+            vf_store_any(a->c_type, a->c, row * a->ldc + col, n, v);
+        }
+}
+
+#include "kern/x86/product_few_tmpl.h"
+
+/* sums (+)= one term.  last: C is stored as soon as a group of rows is complete, so that the stores, which miss the
+ * caches, pass beside the next group's products; NULL: there is more to add. */
 static void add_term(const struct kern_term *t, const struct product_item *x,
-                     struct product_tile *tile, float *sums, bool add) {
+                     struct product_tile *tile, float *sums, bool add,
+                     const struct kern_product *last) {
     int64_t block = (rows_in_place(t) ? PANEL_STEPS : PACKED_STEPS) * UNIT;
-    for (int64_t k = 0; k < t->k; k += block) {
-        int64_t n_k = least(block, t->k - k);
+    int64_t few = add_few(t, x, tile, sums, add);
+    if (few == t->k && last) product_store(last, x, sums, 0, x->rows);
+    add = add || few > 0;
+    for (int64_t k = few; k < t->k; k += block, add = true) {
+        int64_t n_k = least(block, t->k - k), steps = (n_k + UNIT - 1) / UNIT;
         pack_panel(t, x, k, n_k, tile->b);
         struct unit_rows rows = rows_of(t, x, k, n_k, tile->a);
-        product_units(x->vectors, x->rows, (n_k + UNIT - 1) / UNIT, rows, tile->b, sums,
-                      add || k > 0);
+        int64_t group = last && k + n_k == t->k ? MICRO_ROWS : x->rows;
+        for (int64_t r = 0; r < x->rows; r += group, rows.p += group * rows.row) {
+            int64_t n = least(group, x->rows - r);
+            product_units(x->vectors, n, steps, rows, tile->b, sums + r * TILE, add);
+            if (group == MICRO_ROWS) product_store(last, x, sums, r, n);
+        }
     }
-    if (t->k == 0 && !add) memset(sums, 0, (size_t)x->rows * TILE * sizeof *sums);
 }
 
 static inline uint32_t mask_bits(const uint8_t *row, int64_t first) {
@@ -97,21 +123,6 @@ static void add_masked(const struct kern_term *t, const struct product_item *x, 
         }
 }
 
-static void product_store(const struct kern_product *a, const struct product_item *x,
-                          const float *sums) {
-    vf alpha = vf_set((float)a->alpha), beta = vf_set((float)a->beta);
-    for (int64_t i = 0; i < x->rows; i++)
-        for (int64_t j = 0; j < x->cols; j += VL) {
-            int64_t n = lanes_left(j, x->cols), row = x->i0 + i, col = x->j0 + j;
-            vf v = alpha * vf_load(sums + i * TILE + j);
-            if (a->addend)
-                v = vf_fma(beta,
-                           vf_load_any(a->addend_type, a->addend, row * a->ld_addend + col, n), v);
-            if (a->bias) v = v + vf_load_any(a->bias_type, a->bias, col, n);
-            vf_store_any(a->c_type, a->c, row * a->ldc + col, n, v);
-        }
-}
-
 static void product(const struct kern_product *a, int64_t begin, int64_t end) {
     struct product_tile tile;
     int64_t col_items = kern_product_col_items(a);
@@ -121,15 +132,17 @@ static void product(const struct kern_product *a, int64_t begin, int64_t end) {
         x.rows = least(a->item_rows, a->m - x.i0);
         x.cols = least(a->item_cols, a->n - x.j0);
         x.vectors = (x.cols + VL - 1) / VL;
-        bool begun = false;
+        bool begun = false, stored = false;
         for (int64_t t = 0; t < a->n_terms; t++) {
             const struct kern_term *term = &a->terms[t];
+            stored = t + 1 == a->n_terms && !term->mask && term->k > 0;
             if (term->mask && !begun) memset(tile.c, 0, (size_t)x.rows * TILE * sizeof *tile.c);
-            add_term(term, &x, &tile, term->mask ? tile.t : tile.c, begun && !term->mask);
+            add_term(term, &x, &tile, term->mask ? tile.t : tile.c, begun && !term->mask,
+                     stored ? a : NULL);
             if (term->mask) add_masked(term, &x, tile.t, tile.c);
             begun = true;
         }
         if (!begun) memset(tile.c, 0, (size_t)x.rows * TILE * sizeof *tile.c);
-        product_store(a, &x, tile.c);
+        if (!stored) product_store(a, &x, tile.c, 0, x.rows);
     }
 }

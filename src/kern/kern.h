@@ -137,9 +137,10 @@ struct kern_cross_entropy {
     double scale;
 };
 
-/* Elements, all real: see be_adamw.  base may be NULL. */
+/* Elements: see be_adamw.  real; base may be NULL, as may copy: the new p rounded to act. */
 struct kern_adamw {
     void *p, *m, *v;
+    void *copy; /* act */
     const void *g, *base;
     double lr, beta1, beta2, eps, weight_decay, bias1, bias2, grad_scale;
 };

@@ -9,6 +9,7 @@
 
 static void adamw(const struct kern_adamw *a, int64_t begin, int64_t end) {
     real *p = a->p, *m = a->m, *v = a->v;
+    act *copy = a->copy;
     const real *grad = a->g, *base = a->base;
     real beta1 = (real)a->beta1, beta2 = (real)a->beta2, lr = (real)a->lr;
     real rest1 = (real)(1.0 - a->beta1), rest2 = (real)(1.0 - a->beta2);
@@ -19,5 +20,6 @@ static void adamw(const struct kern_adamw *a, int64_t begin, int64_t end) {
         real step = m[i] / (real)a->bias1 / (real_sqrt(v[i] / (real)a->bias2) + (real)a->eps);
         real whole = base ? p[i] + base[i] : p[i];
         p[i] -= lr * (step + (real)a->weight_decay * whole);
+        if (copy) copy[i] = act_store(p[i]);
     }
 }

@@ -6,47 +6,65 @@
 #error "included by table_tmpl.h"
 #endif
 
-static float row_top(const float *z, int64_t n) {
-    vf tops = vf_set(-INFINITY);
-    int64_t whole = n / VL * VL;
-    for (int64_t c = 0; c < whole; c += VL) tops = vf_max(tops, vf_load(z + c));
-    float top = vf_top(tops);
-    for (int64_t c = whole; c < n; c++)
-        if (z[c] > top) top = z[c];
-    return top;
+/* The greatest of n numbers (a NaN may be lost: the sum has it), -infinity where there are none. */
+static inline float block_top(const float *z, int64_t n) {
+    vf low = vf_set(-INFINITY), tops[2] = {low, low};
+    int64_t c = 0;
+    for (; c + 2 * VL <= n; c += 2 * VL)
+        for (int k = 0; k < 2; k++) tops[k] = vf_max(tops[k], vf_load(z + c + k * VL));
+    for (int k = 0; c < n; c += VL, k++) {
+        int64_t m = lanes_left(c, n);
+        tops[k] = vf_max(tops[k], vf_select((1u << m) - 1, real_load_n(z + c, m), low));
+    }
+    return vf_top(vf_max(tops[0], tops[1]));
+}
+/* sum of exp(z - top) over n <= SUM_BLOCK VL numbers. */
+static inline float block_exp_sum(const float *z, int64_t n, float top) {
+    vf t = vf_set(top), sum = vf_set(0);
+    int64_t c = 0;
+    for (; c + VL <= n; c += VL) sum = sum + vf_exp(vf_load(z + c) - t);
+    if (c < n) {
+        uint32_t bits = (1u << (n - c)) - 1;
+        sum = sum + vf_keep(bits, vf_exp(vf_load_n(z + c, n - c) - t));
+    }
+    return vf_sum(sum);
 }
 
-/* sum of exp(z - top): f32 within a block of vectors, double from block to block. */
-static double row_exp_sum(const float *z, int64_t n, float top) {
-    vf t = vf_set(top);
+/* top, and the sum of exp(z - top), from one read: each block is added relative to the greatest number
+ * so far; f32 within a block, double from block to block. */
+static double row_exp_sum(const float *z, int64_t n, float *top) {
     double total = 0;
-    for (int64_t block = 0; block < n; block += SUM_BLOCK * VL) {
-        int64_t past = block + SUM_BLOCK * VL < n ? block + SUM_BLOCK * VL : n;
-        vf sum = vf_set(0);
-        for (int64_t c = block; c + VL <= past; c += VL) sum = sum + vf_exp(vf_load(z + c) - t);
-        int64_t tail = (past - block) % VL;
-        float lanes[VL];
-        if (tail) vf_store(lanes, vf_exp(vf_load_n(z + past - tail, tail) - t));
-        total += (double)vf_sum(sum);
-        for (int64_t i = 0; i < tail; i++) total += (double)lanes[i];
+    *top = -INFINITY;
+    for (int64_t c = 0; c < n; c += SUM_BLOCK * VL) {
+        int64_t m = n - c < SUM_BLOCK * VL ? n - c : SUM_BLOCK * VL;
+        float here = block_top(z + c, m);
+        if (here > *top) {
+            total *= exp((double)*top - (double)here);
+            *top = here;
+        }
+        /* With nothing but -infinity so far there is nothing to be relative to. */
+        total += (double)block_exp_sum(z + c, m, *top == -INFINITY ? 0 : *top);
     }
     return total;
+}
+
+static inline void softmax_lanes(act *d, const float *z, vf top, vf weight, int64_t n) {
+    act_store_n(d, weight * vf_exp(real_load_n(z, n) - top), n);
 }
 
 static void cross_entropy(const struct kern_cross_entropy *a, int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; t++) {
         const float *z = (const float *)a->logits + t * a->ld_logits;
         int32_t label = a->label[t];
-        float top = row_top(z, a->cols);
-        double sum = row_exp_sum(z, a->cols, top), gap = (double)top - (double)z[label];
+        float top;
+        double sum = row_exp_sum(z, a->cols, &top), gap = (double)top - (double)z[label];
         ((float *)a->loss)[t * a->ld_loss] = (float)(log(sum) + gap);
         if (!a->dlogits) continue;
         act *d = (act *)a->dlogits + t * a->ld_dlogits;
         vf tops = vf_set(top), weight = vf_set((float)(a->scale / sum));
-        for (int64_t c = 0; c < a->cols; c += VL) {
-            int64_t n = lanes_left(c, a->cols);
-            act_store_n(d + c, weight * vf_exp(real_load_n(z + c, n) - tops), n);
-        }
+        int64_t c = 0;
+        for (; c + VL <= a->cols; c += VL) softmax_lanes(d + c, z + c, tops, weight, VL);
+        if (c < a->cols) softmax_lanes(d + c, z + c, tops, weight, a->cols - c);
         /* The label's own entry, p - 1, from the exact exponent and without a rounded p between. */
         float lanes[VL] = {(float)(a->scale * (exp(-gap) / sum - 1.0))};
         act_store_n(d + label, vf_load(lanes), 1);

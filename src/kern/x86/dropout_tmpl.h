@@ -18,8 +18,11 @@
 #include "core/rng.h"
 
 enum { PHILOX_ROUNDS = 10, PHILOX_GROUP = 64, PHILOX_COUNTERS = PHILOX_GROUP / 4 };
+enum { PHILOX_VECTORS = 4, PHILOX_BATCH = 32 }; /* vectors at once; groups in a buffer */
 #define PHILOX_M0 0xD2511F53u
 #define PHILOX_M1 0xCD9E8D57u
+/* Elements are numbered modulo 2^64, their counters modulo 2^62. */
+#define PHILOX_LAST (UINT64_MAX / 4)
 
 /* What is the same for all counters with one upper half.  Words of round r from 1:
  *   w0 = high(M1 w2) ^ w1 ^ k0[r],  w1 = low(M1 w2),  w2 = high(M0 w0) ^ w3 ^ k1[r],  w3 = low(M0 w0) */
@@ -54,84 +57,123 @@ static void philox_init(struct philox *p, uint64_t seed, uint32_t stream, uint32
     philox_upper(p, (uint32_t)(counter >> 32));
 }
 
-/* Bits of 2 VL elements: of the counters `lower`, in the order of vi_zip_iota, which words exceed
- * the limit. */
-static inline uint32_t philox_bits(const struct philox *p, vi lower, vi limit) {
+/* A round of n vectors of counters: side by side, so that their chains of products overlap. */
+struct philox_state {
+    vi w0[PHILOX_VECTORS], w1[PHILOX_VECTORS], w2[PHILOX_VECTORS], w3[PHILOX_VECTORS];
+};
+static inline void philox_round(struct philox_state *w, int n, uint64_t k0, uint64_t k1) {
+    for (int i = 0; i < n; i++) {
+        vi p0 = vi_mul_low(w->w0[i], vi_set64(PHILOX_M0));
+        vi p1 = vi_mul_low(w->w2[i], vi_set64(PHILOX_M1));
+        w->w0[i] = vi_xor3(vi_swap(p1), w->w1[i], vi_set64(k0));
+        w->w2[i] = vi_xor3(vi_swap(p0), w->w3[i], vi_set64(k1));
+        w->w1[i] = p1;
+        w->w3[i] = p0;
+    }
+}
+/* Rounds 1 to 3; the words are those of the third but for w3, which is not used any more as it was. */
+static inline void philox_start(const struct philox *p, struct philox_state *w, int n,
+                                uint32_t counter) {
     const vi m0 = vi_set64(PHILOX_M0), m1 = vi_set64(PHILOX_M1);
-    vi p0 = vi_mul_low(lower, m0);
-    vi w2 = vi_xor(vi_swap(p0), vi_set64(p->w2_first)), w3 = p0;
-    vi p1 = vi_mul_low(w2, m1);
-    vi w0 = vi_xor(vi_swap(p1), vi_set64(p->w0_second)), w1 = p1;
-    w2 = vi_xor(w3, vi_set64(p->w2_second));
-    p0 = vi_mul_low(w0, m0);
-    p1 = vi_mul_low(w2, m1);
-    w0 = vi_xor3(vi_swap(p1), w1, vi_set64(p->k0[3]));
-    w2 = vi_xor(vi_swap(p0), vi_set64(p->w2_third));
-    w1 = p1, w3 = p0;
-    for (int r = 4; r < PHILOX_ROUNDS; r++) {
+    for (int i = 0; i < n; i++) {
+        vi c = vi_add64(vi_set64(counter + (uint64_t)i * (VL / 2)), vi_zip_iota());
+        vi p0 = vi_mul_low(c, m0);
+        vi p1 = vi_mul_low(vi_xor(vi_swap(p0), vi_set64(p->w2_first)), m1);
+        vi w0 = vi_xor(vi_swap(p1), vi_set64(p->w0_second)), w1 = p1;
+        vi w2 = vi_xor(p0, vi_set64(p->w2_second));
         p0 = vi_mul_low(w0, m0);
         p1 = vi_mul_low(w2, m1);
-        w0 = vi_xor3(vi_swap(p1), w1, vi_set64(p->k0[r]));
-        w2 = vi_xor3(vi_swap(p0), w3, vi_set64(p->k1[r]));
-        w1 = p1, w3 = p0;
+        w->w0[i] = vi_xor3(vi_swap(p1), w1, vi_set64(p->k0[3]));
+        w->w2[i] = vi_xor(vi_swap(p0), vi_set64(p->w2_third));
+        w->w1[i] = p1;
+        w->w3[i] = p0;
     }
-    p0 = vi_mul_low(w0, m0);
-    p1 = vi_mul_low(w2, m1);
-    vi w01 = vi_xor_low(vi_swap(p1), vi_xor(w1, vi_set64(p->k0[PHILOX_ROUNDS])));
-    vi w23 = vi_xor_low(vi_swap(p0), vi_xor(w3, vi_set64(p->k1[PHILOX_ROUNDS])));
-    return vi_bits_above(vi_zip_low(w01, w23), limit) | vi_bits_above(vi_zip_high(w01, w23), limit)
-                                                            << VL;
+}
+/* The last round, and bits of 2 VL elements a vector: which words exceed the limit. */
+static inline void philox_finish(const struct philox *p, const struct philox_state *w, int n,
+                                 uint32_t limit, uint64_t *out) {
+    vi limits = vi_set((int32_t)limit);
+    for (int i = 0; i < n; i++) {
+        vi p0 = vi_mul_low(w->w0[i], vi_set64(PHILOX_M0));
+        vi p1 = vi_mul_low(w->w2[i], vi_set64(PHILOX_M1));
+        vi w01 = vi_xor_low(vi_swap(p1), vi_xor(w->w1[i], vi_set64(p->k0[PHILOX_ROUNDS])));
+        vi w23 = vi_xor_low(vi_swap(p0), vi_xor(w->w3[i], vi_set64(p->k1[PHILOX_ROUNDS])));
+        uint64_t bits = vi_bits_above(vi_zip_low(w01, w23), limits) |
+                        (uint64_t)vi_bits_above(vi_zip_high(w01, w23), limits) << VL;
+        int at = i * 2 * VL;
+        if (at % PHILOX_GROUP == 0)
+            out[at / PHILOX_GROUP] = bits;
+        else
+            out[at / PHILOX_GROUP] |= bits << (at % PHILOX_GROUP);
+    }
+}
+/* Bits of n vectors of counters from this one on; no counter passes 2^32. */
+static inline void philox_vectors(const struct philox *p, uint32_t counter, int n, uint32_t limit,
+                                  uint64_t *out) {
+    struct philox_state w;
+    philox_start(p, &w, n, counter);
+    for (int r = 4; r < PHILOX_ROUNDS; r++) philox_round(&w, n, p->k0[r], p->k1[r]);
+    philox_finish(p, &w, n, limit, out);
 }
 
 static uint64_t philox_scalar_group(const struct philox *p, uint64_t counter, uint32_t limit) {
     uint64_t bits = 0, seed = (uint64_t)p->seed[1] << 32 | p->seed[0];
     for (int i = 0; i < PHILOX_GROUP; i++) {
-        struct rng_words r = rng_words(seed, p->stream, p->step, counter + (uint64_t)i / 4);
+        uint64_t c = (counter + (uint64_t)i / 4) & PHILOX_LAST;
+        struct rng_words r = rng_words(seed, p->stream, p->step, c);
         bits |= (uint64_t)(r.w[i % 4] > limit) << i;
     }
     return bits;
 }
 
-/* Bit i: the word of element 4 counter + i exceeds the limit. */
-static inline uint64_t philox_group(struct philox *p, uint64_t counter, uint32_t limit) {
-    uint32_t lower = (uint32_t)counter, upper = (uint32_t)(counter >> 32);
-    if (lower > UINT32_MAX - PHILOX_COUNTERS) return philox_scalar_group(p, counter, limit);
-    if (upper != p->upper) philox_upper(p, upper);
-    vi c = vi_add64(vi_set64(lower), vi_zip_iota()), limits = vi_set((int32_t)limit);
-    uint64_t bits = 0;
-    for (int i = 0; i < PHILOX_GROUP; i += 2 * VL) {
-        bits |= (uint64_t)philox_bits(p, c, limits) << i;
-        c = vi_add64(c, vi_set64(VL / 2));
-    }
-    return bits;
-}
-
-/* w >> 8 >= threshold, for threshold > 0 (2^24 included), as w > limit. */
-static inline uint32_t philox_limit(uint32_t threshold) {
-    return (threshold << 8) - 1;
-}
-
-/* A row whose first element is no multiple of 4 takes each group's bits from two. */
-static void dropout_mask(const struct kern_dropout_mask *a, int64_t begin, int64_t end) {
-    uint64_t e = a->first + (uint64_t)begin * PHILOX_GROUP, counter = e / 4, bits = 0, next = 0;
-    int skip = (int)(e % 4);
-    uint32_t limit = philox_limit(a->threshold);
-    struct philox p;
-    philox_init(&p, a->seed, a->stream, a->step, counter);
-    if (skip) next = philox_group(&p, counter, limit);
-    for (int64_t g = begin; g < end; g++) {
-        if (skip) {
-            bits = next >> skip;
-            next = philox_group(&p, counter += PHILOX_COUNTERS, limit);
-            bits |= next << (PHILOX_GROUP - skip);
+/* Bit i of the n groups: the word of element 4 counter + i exceeds the limit. */
+static void philox_groups(struct philox *p, uint64_t counter, int64_t n, uint32_t limit,
+                          uint64_t *out) {
+    enum { EACH = PHILOX_GROUP / (2 * VL), WIDE = PHILOX_VECTORS / EACH };
+    while (n > 0) {
+        int64_t done = WIDE > 1 && n >= WIDE ? WIDE : 1;
+        uint32_t lower = (uint32_t)counter, upper = (uint32_t)((counter & PHILOX_LAST) >> 32);
+        if (upper != p->upper) philox_upper(p, upper);
+        if (lower > UINT32_MAX - WIDE * PHILOX_COUNTERS) {
+            done = 1;
+            *out = philox_scalar_group(p, counter, limit);
+        } else if (done > 1) {
+            philox_vectors(p, lower, PHILOX_VECTORS, limit, out);
         } else {
-            bits = philox_group(&p, counter, limit);
-            counter += PHILOX_COUNTERS;
+            philox_vectors(p, lower, EACH, limit, out);
         }
-        if (a->threshold == 0) bits = UINT64_MAX;
+        counter += (uint64_t)(done * PHILOX_COUNTERS);
+        out += done;
+        n -= done;
+    }
+}
+
+/* Bits of n groups of elements from `first` on: a start that is no multiple of 4 takes each group's
+ * bits from two. */
+static void dropout_groups(struct philox *p, uint64_t first, int64_t n, uint32_t threshold,
+                           uint64_t *out) {
+    int skip = (int)(first % 4);
+    if (threshold == 0) {
+        memset(out, 0xff, (size_t)n * sizeof *out);
+        return;
+    }
+    /* w >> 8 >= threshold (up to 2^24) as w > limit. */
+    philox_groups(p, first / 4, n + (skip > 0), (threshold << 8) - 1, out);
+    for (int64_t g = 0; skip && g < n; g++)
+        out[g] = out[g] >> skip | out[g + 1] << (PHILOX_GROUP - skip);
+}
+
+static void dropout_mask(const struct kern_dropout_mask *a, int64_t begin, int64_t end) {
+    uint64_t first = a->first + (uint64_t)begin * PHILOX_GROUP;
+    uint64_t bits[PHILOX_BATCH + 1];
+    struct philox p;
+    philox_init(&p, a->seed, a->stream, a->step, first / 4);
+    for (int64_t g = begin; g < end; g += PHILOX_BATCH) {
+        int64_t n = end - g < PHILOX_BATCH ? end - g : PHILOX_BATCH;
+        dropout_groups(&p, a->first + (uint64_t)g * PHILOX_GROUP, n, a->threshold, bits);
         int64_t left = a->cols - g * PHILOX_GROUP;
-        if (left < PHILOX_GROUP) bits &= (UINT64_C(1) << left) - 1;
-        memcpy(a->mask + 8 * g, &bits, sizeof bits); /* x86: the lowest byte first */
+        if (left < n * PHILOX_GROUP) bits[n - 1] &= (UINT64_C(1) << left % PHILOX_GROUP) - 1;
+        memcpy(a->mask + 8 * g, bits, (size_t)(8 * n)); /* x86: the lowest byte first */
     }
 }
 
@@ -142,18 +184,29 @@ static inline uint32_t dropout_bits(const uint8_t *mask, int64_t i) {
     return bits;
 }
 
-static inline void dropout_apply_lanes(const struct kern_dropout_apply *a, int64_t i, int64_t n) {
-    vf x = vf_load_any(a->x_type, a->x, i, n);
+/* With the types as constants where it is made for them. */
+static inline void dropout_apply_lanes(const struct kern_dropout_apply *a, enum dtype from,
+                                       enum dtype kept, enum dtype change, int64_t i, int64_t n) {
+    vf x = vf_load_any(from, a->x, i, n);
     /* Not x times 0: a dropped infinity is 0. */
     vf v = vf_keep(dropout_bits(a->mask, i), x * vf_set((float)a->inv_keep));
-    vf_store_any(a->kept_type, a->kept, i, n, v);
-    if (a->change) vf_store_any(a->change_type, a->change, i, n, v - x);
+    vf_store_any(kept, a->kept, i, n, v);
+    if (a->change) vf_store_any(change, a->change, i, n, v - x);
+}
+static inline void dropout_apply_types(const struct kern_dropout_apply *a, enum dtype from,
+                                       enum dtype kept, enum dtype change, int64_t begin,
+                                       int64_t end) {
+    int64_t i = begin;
+    for (; i + VL <= end; i += VL) dropout_apply_lanes(a, from, kept, change, i, VL);
+    if (i < end) dropout_apply_lanes(a, from, kept, change, i, end - i);
 }
 
 static void dropout_apply(const struct kern_dropout_apply *a, int64_t begin, int64_t end) {
-    int64_t i = begin;
-    for (; i + VL <= end; i += VL) dropout_apply_lanes(a, i, VL);
-    if (i < end) dropout_apply_lanes(a, i, end - i);
+    bool all_act = a->x_type == ACT_TYPE && a->kept_type == ACT_TYPE;
+    if (all_act && (!a->change || a->change_type == ACT_TYPE))
+        dropout_apply_types(a, ACT_TYPE, ACT_TYPE, ACT_TYPE, begin, end);
+    else
+        dropout_apply_types(a, a->x_type, a->kept_type, a->change_type, begin, end);
 }
 
 /* Elements [i, i + n), n <= 64, with their bits. */
@@ -169,14 +222,15 @@ static void dropout_piece(const struct kern_dropout *a, int64_t i, int64_t n, ui
 }
 
 static void dropout(const struct kern_dropout *a, int64_t begin, int64_t end) {
+    uint64_t bits[PHILOX_BATCH + 1];
     struct philox p;
     philox_init(&p, a->seed, a->stream, a->step, (a->first + (uint64_t)begin) / 4);
-    for (int64_t i = begin; i < end;) {
-        uint64_t e = a->first + (uint64_t)i, bits = UINT64_MAX;
-        int64_t skip = (int64_t)(e % 4), n;
-        n = PHILOX_GROUP - skip < end - i ? PHILOX_GROUP - skip : end - i;
-        if (a->threshold > 0) bits = philox_group(&p, e / 4, philox_limit(a->threshold)) >> skip;
-        dropout_piece(a, i, n, bits);
-        i += n;
+    for (int64_t i = begin; i < end; i += PHILOX_BATCH * PHILOX_GROUP) {
+        int64_t past =
+            end - i < PHILOX_BATCH * PHILOX_GROUP ? end : i + PHILOX_BATCH * PHILOX_GROUP;
+        int64_t n = (past - i + PHILOX_GROUP - 1) / PHILOX_GROUP;
+        dropout_groups(&p, a->first + (uint64_t)i, n, a->threshold, bits);
+        for (int64_t g = 0, j = i; g < n; g++, j += PHILOX_GROUP)
+            dropout_piece(a, j, past - j < PHILOX_GROUP ? past - j : PHILOX_GROUP, bits[g]);
     }
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* elementwise_tmpl.h - map, swiglu, adamw; equations in kern/ref.  A tail shorter than a vector
- * goes through the same vector operations, so an element's bits do not depend on its place. */
+/* elementwise_tmpl.h - map, swiglu, adamw; equations in kern/ref.  Each
+ * operation is a function of up to VL elements, which the compiler makes twice: for whole vectors, and
+ * for a tail, whose lanes go through the same operations, so that an element's bits do not depend on
+ * its place. */
 #ifndef KERN_FILL
 #error "included by table_tmpl.h"
 #endif
@@ -18,67 +20,107 @@ static void map_widen(const struct kern_map *a, int64_t begin, int64_t end) {
     if (i < end) kern_ref_map_f32(a, i, end);
 }
 
+enum map_mode { MAP_CONVERT, MAP_SCALE, MAP_ADD };
+
+static inline void map_lanes(const struct kern_map *a, enum map_mode mode, enum dtype to,
+                             enum dtype from, int64_t i, int64_t n) {
+    vf v = vf_load_any(from, a->x, i, n);
+    if (mode == MAP_SCALE) v = vf_set((float)a->scale) * v;
+    if (mode == MAP_ADD) v = vf_fma(vf_set((float)a->scale), v, vf_load_any(to, a->y, i, n));
+    vf_store_any(to, a->y, i, n, v);
+}
+static inline void map_mode(const struct kern_map *a, enum map_mode mode, enum dtype to,
+                            enum dtype from, int64_t begin, int64_t end) {
+    int64_t i = begin;
+    for (; i + VL <= end; i += VL) map_lanes(a, mode, to, from, i, VL);
+    if (i < end) map_lanes(a, mode, to, from, i, end - i);
+}
+static inline void map_types(const struct kern_map *a, enum dtype to, enum dtype from,
+                             int64_t begin, int64_t end) {
+    if (a->accumulate)
+        map_mode(a, MAP_ADD, to, from, begin, end);
+    else if (a->scale != 1.0)
+        map_mode(a, MAP_SCALE, to, from, begin, end);
+    else
+        map_mode(a, MAP_CONVERT, to, from, begin, end);
+}
+
+/* The pairs of types that a step is made of are compiled apart. */
 static void map(const struct kern_map *a, int64_t begin, int64_t end) {
     bool plain = !a->accumulate && a->scale == 1.0;
-    if (plain && a->y_type == DT_F64 && a->x_type != DT_F64) {
+    enum dtype to = a->y_type, from = a->x_type;
+    if (plain && to == DT_F64 && from != DT_F64)
         map_widen(a, begin, end);
-        return;
-    }
-    if (a->x_type == DT_F64 || a->y_type == DT_F64 || (plain && a->x_type == a->y_type)) {
+    else if (from == DT_F64 || to == DT_F64 || (plain && from == to))
         kern_ref_map_f32(a, begin, end);
-        return;
-    }
-    vf scale = vf_set((float)a->scale);
-    for (int64_t i = begin; i < end; i += VL) {
-        int64_t n = lanes_left(i, end);
-        vf v = vf_load_any(a->x_type, a->x, i, n);
-        if (!plain) v = scale * v;
-        if (a->accumulate) v = vf_load_any(a->y_type, a->y, i, n) + v;
-        vf_store_any(a->y_type, a->y, i, n, v);
-    }
+    else if (to == DT_F32 && from == DT_F32)
+        map_types(a, DT_F32, DT_F32, begin, end);
+    else if (to == DT_F32 && from == DT_BF16)
+        map_types(a, DT_F32, DT_BF16, begin, end);
+    else if (to == DT_BF16 && from == DT_F32)
+        map_types(a, DT_BF16, DT_F32, begin, end);
+    else
+        map_types(a, to, from, begin, end);
 }
 
 static inline vf sigmoid(vf x) {
     return vf_set(1.0f) / (vf_set(1.0f) + vf_exp(vf_set(0.0f) - x));
 }
 
+static inline void swiglu_fwd_lanes(const struct kern_swiglu *a, int64_t i, int64_t n) {
+    vf g = act_load_n((const act *)a->g + i, n), u = act_load_n((const act *)a->u + i, n);
+    act_store_n((act *)a->h + i, g * sigmoid(g) * u, n);
+}
 static void swiglu_fwd(const struct kern_swiglu *a, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += VL) {
-        int64_t n = lanes_left(i, end);
-        vf g = act_load_n((const act *)a->g + i, n), u = act_load_n((const act *)a->u + i, n);
-        act_store_n((act *)a->h + i, g * sigmoid(g) * u, n);
-    }
+    int64_t i = begin;
+    for (; i + VL <= end; i += VL) swiglu_fwd_lanes(a, i, VL);
+    if (i < end) swiglu_fwd_lanes(a, i, end - i);
 }
 
-static void swiglu_bwd(const struct kern_swiglu *a, int64_t begin, int64_t end) {
+static inline void swiglu_bwd_lanes(const struct kern_swiglu *a, int64_t i, int64_t n) {
     vf one = vf_set(1.0f);
-    for (int64_t i = begin; i < end; i += VL) {
-        int64_t n = lanes_left(i, end);
-        vf g = act_load_n((const act *)a->g + i, n), u = act_load_n((const act *)a->u + i, n);
-        vf dh = act_load_n((const act *)a->dh + i, n), s = sigmoid(g);
-        act_store_n((act *)a->dg + i, dh * u * s * (one + g * (one - s)), n);
-        act_store_n((act *)a->du + i, dh * g * s, n);
-    }
+    vf g = act_load_n((const act *)a->g + i, n), u = act_load_n((const act *)a->u + i, n);
+    vf dh = act_load_n((const act *)a->dh + i, n), s = sigmoid(g);
+    act_store_n((act *)a->dg + i, dh * u * s * vf_fma(g, one - s, one), n);
+    act_store_n((act *)a->du + i, dh * g * s, n);
+}
+static void swiglu_bwd(const struct kern_swiglu *a, int64_t begin, int64_t end) {
+    int64_t i = begin;
+    for (; i + VL <= end; i += VL) swiglu_bwd_lanes(a, i, VL);
+    if (i < end) swiglu_bwd_lanes(a, i, end - i);
+}
+
+/* The reference's  lr ((m / bias1) / (sqrt(v / bias2) + eps) + decay (p + base))  with one division:
+ *   (lr / bias1) m / (sqrt(v) / sqrt(bias2) + eps) + lr decay (p + base). */
+struct adamw_lanes {
+    vf beta1, beta2, rest1, rest2, scale, rate, root, eps, decay;
+};
+static inline void adamw_lanes(const struct kern_adamw *a, const struct adamw_lanes *h, int64_t i,
+                               int64_t n) {
+    float *p = (float *)a->p + i, *m = (float *)a->m + i, *v = (float *)a->v + i;
+    vf g = h->scale * real_load_n((const float *)a->g + i, n), x = real_load_n(p, n);
+    vf mean = vf_fma(h->beta1, real_load_n(m, n), h->rest1 * g);
+    vf square = vf_fma(h->beta2, real_load_n(v, n), h->rest2 * g * g), whole = x;
+    if (a->base) whole = whole + real_load_n((const float *)a->base + i, n);
+    vf step = h->rate * mean / vf_fma(vf_sqrt(square), h->root, h->eps);
+    vf next = x - vf_fma(h->decay, whole, step);
+    real_store_n(m, mean, n);
+    real_store_n(v, square, n);
+    real_store_n(p, next, n);
+    if (a->copy) act_store_n((act *)a->copy + i, next, n);
 }
 
 static void adamw(const struct kern_adamw *a, int64_t begin, int64_t end) {
-    float *p = a->p, *m = a->m, *v = a->v;
-    const float *grad = a->g, *base = a->base;
-    vf beta1 = vf_set((float)a->beta1), beta2 = vf_set((float)a->beta2);
-    vf rest1 = vf_set((float)(1.0 - a->beta1)), rest2 = vf_set((float)(1.0 - a->beta2));
-    vf scale = vf_set((float)a->grad_scale), lr = vf_set((float)a->lr), eps = vf_set((float)a->eps);
-    vf bias1 = vf_set((float)a->bias1), bias2 = vf_set((float)a->bias2);
-    vf decay = vf_set((float)a->weight_decay);
-    for (int64_t i = begin; i < end; i += VL) {
-        int64_t n = lanes_left(i, end);
-        vf g = scale * real_load_n(grad + i, n), x = real_load_n(p + i, n);
-        vf mean = beta1 * real_load_n(m + i, n) + rest1 * g;
-        vf square = beta2 * real_load_n(v + i, n) + rest2 * g * g;
-        vf whole = x;
-        if (base) whole = whole + real_load_n(base + i, n);
-        vf step = mean / bias1 / (vf_sqrt(square / bias2) + eps);
-        real_store_n(m + i, mean, n);
-        real_store_n(v + i, square, n);
-        real_store_n(p + i, x - lr * (step + decay * whole), n);
-    }
+    const struct adamw_lanes h = {.beta1 = vf_set((float)a->beta1),
+                                  .beta2 = vf_set((float)a->beta2),
+                                  .rest1 = vf_set((float)(1.0 - a->beta1)),
+                                  .rest2 = vf_set((float)(1.0 - a->beta2)),
+                                  .scale = vf_set((float)a->grad_scale),
+                                  .rate = vf_set((float)(a->lr / a->bias1)),
+                                  .root = vf_set((float)(1.0 / sqrt(a->bias2))),
+                                  .eps = vf_set((float)a->eps),
+                                  .decay = vf_set((float)(a->lr * a->weight_decay))};
+    int64_t i = begin;
+    for (; i + VL <= end; i += VL) adamw_lanes(a, &h, i, VL);
+    if (i < end) adamw_lanes(a, &h, i, end - i);
 }

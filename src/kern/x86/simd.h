@@ -125,25 +125,64 @@ static inline vf vf_keep_between(vf x, vf other, vi index, vi first, vi last) {
 static inline vf vf_zero_where_zero(vf x, vf f) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(f, vf_set(0), _CMP_NEQ_UQ), x);
 }
-static inline vf vf_from_bf16(const bf16 *p) {
-    __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)p);
+/* The first n lanes; vh: vectors of VL numbers of 16 bits. */
+static inline __mmask16 lanes_mask(int64_t n) {
+    return (__mmask16)((1u << n) - 1);
+}
+static inline vf vf_load_n(const float *p, int64_t n) {
+    return _mm512_maskz_loadu_ps(lanes_mask(n), p);
+}
+static inline void vf_store_n(float *p, vf x, int64_t n) {
+    _mm512_mask_storeu_ps(p, lanes_mask(n), x);
+}
+typedef __m256i vh;
+static inline vh vh_load(const uint16_t *p) {
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+static inline void vh_store(uint16_t *p, vh x) {
+    _mm256_storeu_si256((__m256i *)(void *)p, x);
+}
+static inline vh vh_load_n(const uint16_t *p, int64_t n) {
+    return _mm256_maskz_loadu_epi16(lanes_mask(n), p);
+}
+static inline void vh_store_n(uint16_t *p, vh x, int64_t n) {
+    _mm256_mask_storeu_epi16(p, lanes_mask(n), x);
+}
+static inline vf vf_of_bf16(vh h) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
-/* Round to nearest even, NaN stays a quiet NaN.  The processor's own conversion would flush
- * subnormal numbers. */
-static inline void vf_to_bf16(bf16 *p, vf x) {
-    __m512i u = _mm512_castps_si512(x), top = _mm512_srli_epi32(u, 16);
-    __m512i odd = _mm512_and_si512(top, _mm512_set1_epi32(1));
-    __m512i up = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
+static inline vf vf_of_f16(vh h) {
+    return _mm512_cvtph_ps(h);
+}
+static inline vh vh_of_f16(vf x) {
+    return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
+}
+/* Round to nearest even, NaN stays a quiet NaN. */
+static inline vh vh_round_bf16(vf x) {
+    __m512i u = _mm512_castps_si512(x);
+    __mmask16 odd = _mm512_test_epi32_mask(u, _mm512_set1_epi32(0x10000));
     __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    __m512i r = _mm512_mask_or_epi32(_mm512_srli_epi32(up, 16), nan, top, _mm512_set1_epi32(0x40));
-    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(r));
+    __m512i up = _mm512_add_epi32(u, _mm512_set1_epi32(0x7fff));
+    up = _mm512_mask_add_epi32(up, odd, u, _mm512_set1_epi32(0x8000));
+    up = _mm512_mask_or_epi32(up, nan, u, _mm512_set1_epi32(0x400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(up, 16));
 }
-static inline vf vf_from_f16(const f16 *p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+#if defined(__AVX512BF16__)
+/* The processor's own conversion takes subnormal numbers for 0: vectors with one go the long way. */
+static inline vh vh_of_bf16(vf x) {
+    if (_mm512_fpclass_ps_mask(x, 0x20)) return vh_round_bf16(x);
+    return (__m256i)_mm512_cvtneps_pbh(x);
 }
-static inline void vf_to_f16(f16 *p, vf x) {
-    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+#else
+static inline vh vh_of_bf16(vf x) {
+    return vh_round_bf16(x);
+}
+#endif
+/* The sum of lanes i and i + 8. */
+static inline __m256 vf_fold(vf x) {
+    __m512d high = _mm512_castps_pd(x);
+    return _mm256_add_ps(_mm512_castps512_ps256(x),
+                         _mm256_castpd_ps(_mm512_extractf64x4_pd(high, 1)));
 }
 
 /* Lane i of row j becomes lane j of row i; lanes are any 32 bits. */
@@ -286,25 +325,52 @@ static inline vf vf_keep_between(vf x, vf other, vi index, vi first, vi last) {
 static inline vf vf_zero_where_zero(vf x, vf f) {
     return _mm256_and_ps(_mm256_cmp_ps(f, vf_set(0), _CMP_NEQ_UQ), x);
 }
-static inline vf vf_from_bf16(const bf16 *p) {
-    __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
+static inline __m256i lanes_mask(int64_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int32_t)n), vi_iota());
+}
+static inline vf vf_load_n(const float *p, int64_t n) {
+    return _mm256_maskload_ps(p, lanes_mask(n));
+}
+static inline void vf_store_n(float *p, vf x, int64_t n) {
+    _mm256_maskstore_ps(p, lanes_mask(n), x);
+}
+typedef __m128i vh;
+static inline vh vh_load(const uint16_t *p) {
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+static inline void vh_store(uint16_t *p, vh x) {
+    _mm_storeu_si128((__m128i *)(void *)p, x);
+}
+static inline vh vh_load_n(const uint16_t *p, int64_t n) {
+    uint16_t lanes[VL] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof *p);
+    return vh_load(lanes);
+}
+static inline void vh_store_n(uint16_t *p, vh x, int64_t n) {
+    uint16_t lanes[VL];
+    vh_store(lanes, x);
+    memcpy(p, lanes, (size_t)n * sizeof *p);
+}
+static inline vf vf_of_bf16(vh h) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
-static inline void vf_to_bf16(bf16 *p, vf x) {
+static inline vf vf_of_f16(vh h) {
+    return _mm256_cvtph_ps(h);
+}
+static inline vh vh_of_f16(vf x) {
+    return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
+}
+static inline vh vh_of_bf16(vf x) {
     __m256i u = _mm256_castps_si256(x), top = _mm256_srli_epi32(u, 16);
     __m256i odd = _mm256_and_si256(top, _mm256_set1_epi32(1));
     __m256i up = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), odd);
     __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
     __m256i quiet = _mm256_or_si256(top, _mm256_set1_epi32(0x40));
     __m256i r = _mm256_blendv_epi8(_mm256_srli_epi32(up, 16), quiet, nan);
-    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0x08);
-    _mm_storeu_si128((__m128i *)(void *)p, _mm256_castsi256_si128(packed));
+    return _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
 }
-static inline vf vf_from_f16(const f16 *p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-static inline void vf_to_f16(f16 *p, vf x) {
-    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+static inline __m256 vf_fold(vf x) {
+    return x;
 }
 
 static inline void vf_transpose(vf r[8]) {
@@ -338,25 +404,21 @@ static inline vf vf_select(uint32_t bits, vf a, vf b) {
 #error "compile with the flags of the file's suffix: _avx2 or _avx512"
 #endif
 
-static inline vf vf_load_n(const float *p, int64_t n) {
-    float lanes[VL] = {0};
-    memcpy(lanes, p, (size_t)n * sizeof *p);
-    return vf_load(lanes);
+static inline vf vf_from_bf16(const bf16 *p) {
+    return vf_of_bf16(vh_load(p));
 }
-static inline void vf_store_n(float *p, vf x, int64_t n) {
-    float lanes[VL];
-    vf_store(lanes, x);
-    memcpy(p, lanes, (size_t)n * sizeof *p);
+static inline void vf_to_bf16(bf16 *p, vf x) {
+    vh_store(p, vh_of_bf16(x));
 }
 
-/* Sum and maximum of the lanes, in a fixed order of pairs. */
+/* The sum of the lanes, in a fixed order of pairs: lane i and lane i + n for n = VL / 2, .., 1. */
 static inline float vf_sum(vf x) {
-    float lanes[VL];
-    vf_store(lanes, x);
-    for (int n = VL / 2; n > 0; n /= 2)
-        for (int i = 0; i < n; i++) lanes[i] += lanes[i + n];
-    return lanes[0];
+    __m256 eight = vf_fold(x);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
+/* The largest lane; a NaN wins. */
 static inline float vf_top(vf x) {
     float lanes[VL];
     vf_store(lanes, x);
@@ -372,12 +434,8 @@ static inline vf vf_load_any(enum dtype t, const void *p, int64_t i, int64_t n) 
         return n == VL ? vf_load(x) : vf_load_n(x, n);
     }
     const uint16_t *x = (const uint16_t *)p + i;
-    uint16_t lanes[VL] = {0};
-    if (n < VL) {
-        memcpy(lanes, x, (size_t)n * sizeof *x);
-        x = lanes;
-    }
-    return t == DT_BF16 ? vf_from_bf16(x) : vf_from_f16(x);
+    vh h = n == VL ? vh_load(x) : vh_load_n(x, n);
+    return t == DT_BF16 ? vf_of_bf16(h) : vf_of_f16(h);
 }
 static inline void vf_store_any(enum dtype t, void *p, int64_t i, int64_t n, vf v) {
     if (t == DT_F32) {
@@ -388,12 +446,12 @@ static inline void vf_store_any(enum dtype t, void *p, int64_t i, int64_t n, vf 
             vf_store_n(x, v, n);
         return;
     }
-    uint16_t lanes[VL], *x = (uint16_t *)p + i, *to = n == VL ? x : lanes;
-    if (t == DT_BF16)
-        vf_to_bf16(to, v);
+    uint16_t *x = (uint16_t *)p + i;
+    vh h = t == DT_BF16 ? vh_of_bf16(v) : vh_of_f16(v);
+    if (n == VL)
+        vh_store(x, h);
     else
-        vf_to_f16(to, v);
-    if (n < VL) memcpy(x, lanes, (size_t)n * sizeof *x);
+        vh_store_n(x, h, n);
 }
 /* How many of the elements from i on make the next vector. */
 static inline int64_t lanes_left(int64_t i, int64_t end) {

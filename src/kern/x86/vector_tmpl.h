@@ -5,19 +5,10 @@
 #endif
 
 static inline vf act_load_n(const act *p, int64_t n) {
-    if (n == VL) return act_load(p);
-    act lanes[VL] = {0};
-    memcpy(lanes, p, (size_t)n * sizeof *p);
-    return act_load(lanes);
+    return vf_load_any(ACT_TYPE, p, 0, n);
 }
 static inline void act_store_n(act *p, vf x, int64_t n) {
-    if (n == VL) {
-        act_store(p, x);
-        return;
-    }
-    act lanes[VL];
-    act_store(lanes, x);
-    memcpy(p, lanes, (size_t)n * sizeof *p);
+    vf_store_any(ACT_TYPE, p, 0, n, x);
 }
 static inline vf real_load_n(const float *p, int64_t n) {
     return n == VL ? vf_load(p) : vf_load_n(p, n);
@@ -30,7 +21,7 @@ static inline void real_store_n(float *p, vf x, int64_t n) {
 }
 
 /* Sums over many rows: f32 within a block of rows, double from block to block. */
-enum { SUM_BLOCK = 64 };
+enum { SUM_BLOCK = 64, SUM_VECTORS = 4, SUM_COLUMNS = SUM_VECTORS * VL };
 static inline void lanes_add(double *total, vf x) {
     float lanes[VL];
     vf_store(lanes, x);

@@ -90,26 +90,63 @@ struct kern_rope {
     bool inverse;
 };
 
-/* One query head of one sequence.  Query i (0 .. n_q - 1) sits at position p = n_kv - n_q + i and
- * sees keys max(0, p - window + 1) .. p (all up to p where window == 0).  Pointers are those of
- * the sequence's first row and of the head's first column. head_dim <= KERN_MAX_HEAD_DIM.
+/* One key head of one sequence and the `group` query heads that share it.  Query i (0 .. n_q - 1)
+ * sits at position p = n_kv - n_q + i and sees keys max(0, p - window + 1) .. p (all up to p where
+ * window == 0).  Pointers are those of the sequence's first row and of the first head's first
+ * column; the heads of the group lie side by side.  scale > 0, head_dim <= KERN_MAX_HEAD_DIM.
  *
  * attention_fwd, queries:    o_i = sum_j P_ij v_j, P_ij = exp(scale q_i k_j - lse_i); lse may be
- *                            NULL.
- * attention_delta, queries:  delta_i = d_o_i . o_i
- * attention_bwd_q, queries:  dq_i = scale sum_j dS_ij k_j, dS_ij = P_ij (d_o_i . v_j - delta_i)
- * attention_bwd_kv, keys:    dk_j = scale sum_i dS_ij q_i, dv_j = sum_i P_ij d_o_i, both summed
- *                            over the `group` query heads that share this key head; q, o, d_o, lse
- *                            and delta are those of the group's first head. */
+ *                            NULL.  Keys are summed in segments of KERN_ATTENTION_SEGMENT, each
+ *                            with a maximum of its own, which are then joined in order:
+ * attention_part, segments:  what a segment gives to every query, into `parts`: real [segment][n_q
+ *                            * group][kern_attention_part_row];
+ * attention_join, queries:   o and lse from `parts`, with the bits that attention_fwd gives.
+ *
+ * attention_bwd, parts of part_queries queries:
+ *                            dq_i = scale sum_j dS_ij k_j, dS_ij = P_ij (d_o_i . v_j - d_o_i . o_i);
+ *                            sum_i dS_ij q_i and sum_i P_ij d_o_i over the part's queries of all
+ *                            heads of the group into `parts`: real [part]
+ *                            [kern_attention_sums], for the keys that these queries see
+ * attention_bwd_kv, keys:    dk_j = scale times the first, dv_j = the second sum, parts added in
+ *                            order
+ * The variants compute in bf16 where act is bf16 and the processor multiplies it: P and dS are then
+ * rounded to bf16 where they enter a product (not in the sums of P). */
 struct kern_attention {
     const void *q, *k, *v, *d_o; /* act */
     void *o, *dq, *dk, *dv;      /* act */
-    void *lse, *delta;           /* real */
-    int64_t ldq, ldk, ldv, ldo, ld_do, ld_lse, ld_delta, ld_dq, ld_dk, ld_dv;
-    int64_t n_q, n_kv, head_dim, window, group;
+    void *lse;                   /* real */
+    void *parts;                 /* real, aligned to 64 bytes */
+    int64_t ldq, ldk, ldv, ldo, ld_do, ld_lse, ld_dq, ld_dk, ld_dv;
+    int64_t n_q, n_kv, head_dim, window, group, part_queries;
     double scale;
 };
-enum { KERN_MAX_HEAD_DIM = 256 };
+enum {
+    KERN_MAX_HEAD_DIM = 256,
+    KERN_ATTENTION_SEGMENT = 256, /* keys */
+    KERN_ATTENTION_LANES = 64,    /* of a tile: keys, or columns of a head */
+    KERN_ATTENTION_STATE = 16     /* at the head of a row of attention_part: maximum, sum, unused */
+};
+static inline int64_t kern_attention_lanes(int64_t n) {
+    return (n + KERN_ATTENTION_LANES - 1) / KERN_ATTENTION_LANES * KERN_ATTENTION_LANES;
+}
+static inline int64_t kern_attention_part_row(int64_t head_dim) {
+    return KERN_ATTENTION_STATE + kern_attention_lanes(head_dim);
+}
+/* The sums of a part: [dk, dv][64 columns of the head, next 64 ..][n_kv, up to 64][64]. */
+static inline int64_t kern_attention_sums(int64_t n_kv, int64_t head_dim) {
+    return 2 * kern_attention_lanes(n_kv) * kern_attention_lanes(head_dim);
+}
+/* The keys that queries [begin, end) see between them: [*first, *past). */
+static inline void kern_attention_seen(const struct kern_attention *a, int64_t begin, int64_t end,
+                                       int64_t *first, int64_t *past) {
+    int64_t offset = a->n_kv - a->n_q, low = offset + begin + 1 - a->window;
+    *past = offset + end;
+    *first = a->window > 0 && low > 0 ? low : 0;
+}
+/* How many queries a call of attention_fwd should be given to be at its best. */
+static inline int64_t kern_attention_queries(int64_t group) {
+    return group < 6 ? 288 / group / 24 * 24 : 48;
+}
 
 /* Elements: h = silu(g) u; dg = dh u silu'(g), du = dh silu(g).  dg may be g, du may be u.  All
  * act. */
@@ -177,7 +214,8 @@ struct kern_product {
     enum dtype c_type, addend_type, bias_type; /* act or real */
     int64_t m, n, ldc, ld_addend;
     double alpha, beta;
-    int64_t item_rows, item_cols; /* by kern_product_cut */
+    int64_t item_rows, item_cols; /* by kern_product_cut, */
+    int64_t item_step;            /* and from an item to its thread's next, a guess for fetching */
 };
 enum { KERN_PRODUCT_ROWS = 384, KERN_PRODUCT_COLS = 64, KERN_PRODUCT_STEP = 6 };
 /* Choose the items for so many threads; item t covers columns from (t % column items) * item_cols and rows from
@@ -227,8 +265,9 @@ enum { KERN_WEIGH_GROUP = 96, KERN_WEIGH_LANES = 8 };
     X(rope, kern_rope)                                                                             \
     X(product, kern_product)                                                                       \
     X(attention_fwd, kern_attention)                                                               \
-    X(attention_delta, kern_attention)                                                             \
-    X(attention_bwd_q, kern_attention)                                                             \
+    X(attention_part, kern_attention)                                                              \
+    X(attention_join, kern_attention)                                                              \
+    X(attention_bwd, kern_attention)                                                               \
     X(attention_bwd_kv, kern_attention)                                                            \
     X(swiglu_fwd, kern_swiglu)                                                                     \
     X(swiglu_bwd, kern_swiglu)                                                                     \
@@ -257,9 +296,5 @@ struct kern {
 
 /* Fill the table for an act type (F32, BF16, F64) and a level (usually cpu_isa_used()). */
 void kern_table_init(struct kern *k, enum dtype act, enum isa level);
-
-/* How queries and keys are cut into chunks by callers that want the tiled kernels at their best:
- * multiples of these. */
-enum { KERN_ATTENTION_QUERIES = 64, KERN_ATTENTION_KEYS = 64 };
 
 #endif

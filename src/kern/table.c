@@ -43,6 +43,7 @@ int64_t kern_product_cut(struct kern_product *a, int64_t threads) {
     enum { EACH = 8, LEAST = 48 };
     int64_t cols = KERN_PRODUCT_COLS, wanted = threads > 1 ? EACH * threads : 1;
     int64_t col_items = parts(a->n, cols), row_items = parts(a->m, KERN_PRODUCT_ROWS);
+    a->item_step = threads;
     if (a->m == 0 || a->n == 0) {
         a->item_rows = a->item_cols = 1;
         return 0;

@@ -53,6 +53,11 @@ static struct unit_rows rows_of(const struct kern_term *t, const struct product_
     return (struct unit_rows){packed, row, UNIT};
 }
 
+/* The block of k from k on. */
+static int64_t block_of(const struct kern_term *t, int64_t k) {
+    return least((rows_in_place(t) ? PANEL_STEPS : PACKED_STEPS) * UNIT, t->k - k);
+}
+
 static void pack_panel(const struct kern_term *t, const struct product_item *x, int64_t k0,
                        int64_t n_k, unit *panel) {
     const act *b = t->b;
@@ -60,6 +65,69 @@ static void pack_panel(const struct kern_term *t, const struct product_item *x, 
         pack_turned(b + x->j0 * t->ldb + k0, t->ldb, x->cols, n_k, panel);
     else
         pack_straight(b + k0 * t->ldb + x->j0, t->ldb, n_k, x->cols, panel, TILE);
+}
+
+/* ---- fetching ahead ----
+ *
+ * A panel's matrix is in the third-level cache or in memory, and packing it from there would wait for a tenth of the
+ * time.  So while one panel is multiplied, the matrix of the next - of this item's next block or term, or of the
+ * item that this thread takes next if all threads are equally fast - is fetched into the second level, a few lines
+ * with each group of rows. */
+
+struct panel_source {
+    const char *p;
+    int64_t ld, rows,
+        lines;    /* bytes from row to row; cache lines a row; rows 0: there is no next */
+    int64_t done; /* lines asked for */
+};
+
+static struct product_item item_at(const struct kern_product *a, int64_t i) {
+    int64_t col_items = kern_product_col_items(a);
+    struct product_item x = {.i0 = i / col_items * a->item_rows,
+                             .j0 = i % col_items * a->item_cols};
+    x.rows = least(a->item_rows, a->m - x.i0);
+    x.cols = least(a->item_cols, a->n - x.j0);
+    x.vectors = (x.cols + VL - 1) / VL;
+    return x;
+}
+
+/* What is packed after block k of term t of item i. */
+static struct panel_source source_after(const struct kern_product *a, int64_t i, int64_t t,
+                                        int64_t k) {
+    enum { LINE = 64 };
+    struct panel_source none = {0};
+    k += block_of(&a->terms[t], k);
+    if (k >= a->terms[t].k) {
+        k = 0;
+        t++;
+    }
+    if (t >= a->n_terms) {
+        t = 0;
+        i += a->item_step;
+    }
+    struct product_item x = item_at(a, i);
+    const struct kern_term *term = &a->terms[t];
+    if (x.rows <= 0 || term->k == 0) return none;
+    int64_t n_k = block_of(term, k), along = term->trans_b ? n_k : x.cols;
+    const act *b =
+        (const act *)term->b + (term->trans_b ? x.j0 * term->ldb + k : k * term->ldb + x.j0);
+    return (struct panel_source){.p = (const char *)b,
+                                 .ld = term->ldb * (int64_t)sizeof(act),
+                                 .rows = term->trans_b ? x.cols : n_k,
+                                 .lines = (along * (int64_t)sizeof(act) + LINE - 1) / LINE};
+}
+
+/* Ask for the lines that are due after `part` of `parts` groups. */
+static void fetch_ahead(struct panel_source *f, int64_t part, int64_t parts) {
+    int64_t due = f->rows * f->lines * part / parts;
+    if (f->rows == 0) return;
+    const char *row = f->p + f->done / f->lines * f->ld;
+    for (int64_t line = f->done % f->lines; f->done < due; f->done++) {
+        _mm_prefetch(row + 64 * line, _MM_HINT_T1);
+        if (++line < f->lines) continue;
+        line = 0;
+        row += f->ld;
+    }
 }
 
 /* Rows [first, first + n) of the item into C. */
@@ -80,24 +148,27 @@ static void product_store(const struct kern_product *a, const struct product_ite
 
 #include "kern/x86/product_few_tmpl.h"
 
-/* sums (+)= one term.  last: C is stored as soon as a group of rows is complete, so that the stores, which miss the
- * caches, pass beside the next group's products; NULL: there is more to add. */
-static void add_term(const struct kern_term *t, const struct product_item *x,
-                     struct product_tile *tile, float *sums, bool add,
-                     const struct kern_product *last) {
-    int64_t block = (rows_in_place(t) ? PANEL_STEPS : PACKED_STEPS) * UNIT;
-    int64_t few = add_few(t, x, tile, sums, add);
-    if (few == t->k && last) product_store(last, x, sums, 0, x->rows);
+/* sums (+)= term t of item i.  stores: C is stored as soon as a group of rows is complete, so that the stores, which
+ * miss the caches, pass beside the next group's products. */
+static void add_term(const struct kern_product *a, int64_t i, int64_t t,
+                     const struct product_item *x, struct product_tile *tile, float *sums, bool add,
+                     bool stores) {
+    const struct kern_term *term = &a->terms[t];
+    int64_t few = add_few(term, x, tile, sums, add);
+    if (few == term->k && stores) product_store(a, x, sums, 0, x->rows);
     add = add || few > 0;
-    for (int64_t k = few; k < t->k; k += block, add = true) {
-        int64_t n_k = least(block, t->k - k), steps = (n_k + UNIT - 1) / UNIT;
-        pack_panel(t, x, k, n_k, tile->b);
-        struct unit_rows rows = rows_of(t, x, k, n_k, tile->a);
-        int64_t group = last && k + n_k == t->k ? MICRO_ROWS : x->rows;
-        for (int64_t r = 0; r < x->rows; r += group, rows.p += group * rows.row) {
-            int64_t n = least(group, x->rows - r);
-            product_units(x->vectors, n, steps, rows, tile->b, sums + r * TILE, add);
-            if (group == MICRO_ROWS) product_store(last, x, sums, r, n);
+    for (int64_t k = few, n_k; k < term->k; k += n_k, add = true) {
+        n_k = block_of(term, k);
+        pack_panel(term, x, k, n_k, tile->b);
+        struct unit_rows rows = rows_of(term, x, k, n_k, tile->a);
+        struct panel_source ahead = source_after(a, i, t, k);
+        bool complete = stores && k + n_k == term->k;
+        for (int64_t r = 0; r < x->rows; r += MICRO_ROWS, rows.p += MICRO_ROWS * rows.row) {
+            int64_t n = least(MICRO_ROWS, x->rows - r);
+            fetch_ahead(&ahead, r + n, x->rows);
+            product_units(x->vectors, n, (n_k + UNIT - 1) / UNIT, rows, tile->b, sums + r * TILE,
+                          add);
+            if (complete) product_store(a, x, sums, r, n);
         }
     }
 }
@@ -125,22 +196,17 @@ static void add_masked(const struct kern_term *t, const struct product_item *x, 
 
 static void product(const struct kern_product *a, int64_t begin, int64_t end) {
     struct product_tile tile;
-    int64_t col_items = kern_product_col_items(a);
     for (int64_t i = begin; i < end; i++) {
-        struct product_item x = {.i0 = i / col_items * a->item_rows,
-                                 .j0 = i % col_items * a->item_cols};
-        x.rows = least(a->item_rows, a->m - x.i0);
-        x.cols = least(a->item_cols, a->n - x.j0);
-        x.vectors = (x.cols + VL - 1) / VL;
+        struct product_item x = item_at(a, i);
         bool begun = false, stored = false;
         for (int64_t t = 0; t < a->n_terms; t++) {
             const struct kern_term *term = &a->terms[t];
             stored = t + 1 == a->n_terms && !term->mask && term->k > 0;
             if (term->mask && !begun) memset(tile.c, 0, (size_t)x.rows * TILE * sizeof *tile.c);
-            add_term(term, &x, &tile, term->mask ? tile.t : tile.c, begun && !term->mask,
-                     stored ? a : NULL);
+            add_term(a, i, t, &x, &tile, term->mask ? tile.t : tile.c, begun && !term->mask,
+                     stored);
             if (term->mask) add_masked(term, &x, tile.t, tile.c);
-            begun = true;
+            begun = begun || term->mask || term->k > 0;
         }
         if (!begun) memset(tile.c, 0, (size_t)x.rows * TILE * sizeof *tile.c);
         if (!stored) product_store(a, &x, tile.c, 0, x.rows);

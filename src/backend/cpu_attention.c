@@ -1,34 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpu_attention.c - attention cut into pieces: (sequence, head, block of queries) for what queries
- * own, (sequence, key head, block of keys) for what keys own.
+/* cpu_attention.c - attention cut into pieces for threads.  A pair is a sequence and one of its key heads, with
+ * the query heads that share it.
  *
- * Sequences are independent, and within one a row's result does not depend on how rows are cut, so
- * a batch gives each sequence the bits that it has alone.  The index of a piece counts as if every
- * sequence were as long as the longest; pieces past a sequence's end are skipped. */
+ * Forward, a piece is a pair and a block of queries.  Where a few queries meet many keys (decoding) and there
+ * are fewer such pieces than keep the threads busy, it is a pair and a segment of keys instead, and what the
+ * segments give is then joined; the kernels promise the same bits either way.
+ *
+ * Backward, a piece is a pair and a part of its queries, with sums of dk and dv of its own, which are then
+ * added up.  How many parts there are depends on the sequence alone.  Pairs go through in waves whose sums
+ * fit WAVE_BYTES.
+ *
+ * Sequences are independent, so a batch gives each the bits that it has alone.  The index of a piece counts as
+ * if every sequence were as long as the longest; pieces past a sequence's end are skipped. */
 #include "backend/cpu.h"
 #include "core/threads.h"
 
 _Static_assert((int)ATTN_MAX_HEAD_DIM <= (int)KERN_MAX_HEAD_DIM, "the kernels' row buffers");
 
-struct attention_call {
-    const struct kern *kern;
-    void (*op)(const struct kern_attention *a, int64_t begin, int64_t end);
-    struct tensor q, k, v, o, d_o, dq, dk, dv, lse, delta; /* some without data */
-    const struct attn_seq *seqs;
-    const struct attn_shape *shape;
-    int64_t blocks; /* of the longest sequence */
-    bool by_key;
+enum {
+    FEW_QUERIES = 8,     /* of a sequence whose keys may be split */
+    PIECES_A_THREAD = 4, /* even out their ends */
+    PART_QUERIES = 288,  /* the least of a part, which PART_STEP divides */
+    PART_STEP = 96,
+    MOST_PARTS = 4,
+    KEY_ROWS = 64, /* of dk and dv that are added up at once */
+    WAVE_BYTES = 16 << 20
 };
 
+struct attention_call {
+    const struct kern *kern;
+    struct tensor q, k, v, o, d_o, dq, dk, dv, lse; /* some without data */
+    const struct attn_seq *seqs;
+    const struct attn_shape *shape;
+    unsigned char *memory; /* parts: of a pair, pair_bytes after those of the one before */
+    size_t pair_bytes;
+    int64_t first_pair, pairs; /* in memory */
+    int64_t blocks;            /* pieces of a pair, at most */
+};
+
+static int64_t count(int64_t n, int64_t size) {
+    return (n + size - 1) / size;
+}
 static void *from(struct tensor t, int64_t row, int64_t col) {
     return t.data ? tensor_at(t, row, col) : NULL;
 }
+static int64_t group_of(const struct attn_shape *shape) {
+    return shape->heads / shape->kv_heads;
+}
 
-/* The kernel's arguments for one query head, or for the query heads of one key head. */
-static struct kern_attention head_args(const struct attention_call *c, const struct attn_seq *seq,
-                                       int64_t q_head, int64_t kv_head) {
-    int64_t dim = c->shape->head_dim, qc = q_head * dim, kc = kv_head * dim;
-    int64_t qr = seq->q_row, kr = seq->k_row;
+/* Queries of a part. */
+static int64_t part_queries(int64_t n_q) {
+    int64_t n = count(count(n_q, MOST_PARTS), PART_STEP) * PART_STEP;
+    return n < PART_QUERIES ? PART_QUERIES : n;
+}
+
+/* The kernel's arguments for a pair. */
+static struct kern_attention pair_args(const struct attention_call *c, int64_t pair) {
+    const struct attn_seq *seq = &c->seqs[pair / c->shape->kv_heads];
+    int64_t head = pair % c->shape->kv_heads, group = group_of(c->shape), dim = c->shape->head_dim;
+    int64_t qc = head * group * dim, kc = head * dim, qr = seq->q_row, kr = seq->k_row;
+    size_t at = (size_t)(pair - c->first_pair) * c->pair_bytes;
     return (struct kern_attention){.q = from(c->q, qr, qc),
                                    .k = from(c->k, kr, kc),
                                    .v = from(c->v, kr, kc),
@@ -37,15 +68,14 @@ static struct kern_attention head_args(const struct attention_call *c, const str
                                    .dq = from(c->dq, qr, qc),
                                    .dk = from(c->dk, kr, kc),
                                    .dv = from(c->dv, kr, kc),
-                                   .lse = from(c->lse, qr, q_head),
-                                   .delta = from(c->delta, qr, q_head),
+                                   .lse = from(c->lse, qr, head * group),
+                                   .parts = c->memory ? c->memory + at : NULL,
                                    .ldq = c->q.ld,
                                    .ldk = c->k.ld,
                                    .ldv = c->v.ld,
                                    .ldo = c->o.ld,
                                    .ld_do = c->d_o.ld,
                                    .ld_lse = c->lse.ld,
-                                   .ld_delta = c->delta.ld,
                                    .ld_dq = c->dq.ld,
                                    .ld_dk = c->dk.ld,
                                    .ld_dv = c->dv.ld,
@@ -53,62 +83,119 @@ static struct kern_attention head_args(const struct attention_call *c, const str
                                    .n_kv = seq->n_kv,
                                    .head_dim = dim,
                                    .window = c->shape->window,
-                                   .group = c->shape->heads / c->shape->kv_heads,
+                                   .group = group,
+                                   .part_queries = part_queries(seq->n_q),
                                    .scale = c->shape->scale};
 }
 
-static void run_piece(const struct attention_call *c, int64_t piece) {
-    int64_t heads = c->by_key ? c->shape->kv_heads : c->shape->heads;
-    int64_t size = c->by_key ? KERN_ATTENTION_KEYS : KERN_ATTENTION_QUERIES;
-    /* The last block of queries sees the most keys: start the longest work first. */
-    int64_t block = piece % c->blocks;
-    if (!c->by_key) block = c->blocks - 1 - block;
-    int64_t head = piece / c->blocks % heads;
-    const struct attn_seq *seq = &c->seqs[piece / c->blocks / heads];
-    int64_t n = c->by_key ? seq->n_kv : seq->n_q, begin = block * size;
-    if (begin >= n) return;
-    int64_t group = c->shape->heads / c->shape->kv_heads;
-    struct kern_attention a =
-        c->by_key ? head_args(c, seq, head * group, head) : head_args(c, seq, head, head / group);
-    c->op(&a, begin, begin + size < n ? begin + size : n);
+/* Pair and block of a piece: the last blocks of all pairs come first, since they see the most keys. */
+static struct kern_attention piece_args(const struct attention_call *c, int64_t piece,
+                                        int64_t *block) {
+    *block = c->blocks - 1 - piece / c->pairs;
+    return pair_args(c, c->first_pair + piece % c->pairs);
 }
 
-static void run_pieces(void *ctx, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) run_piece(ctx, i);
-}
-
-static void for_pieces(struct attention_call *c, int64_t n_seqs, bool by_key,
-                       void (*op)(const struct kern_attention *a, int64_t begin, int64_t end)) {
-    int64_t longest = 0, size = by_key ? KERN_ATTENTION_KEYS : KERN_ATTENTION_QUERIES;
+static int64_t longest(const struct attn_seq *seqs, int64_t n_seqs, bool keys) {
+    int64_t most = 0;
     for (int64_t i = 0; i < n_seqs; i++) {
-        int64_t n = by_key ? c->seqs[i].n_kv : c->seqs[i].n_q;
-        if (n > longest) longest = n;
+        int64_t n = keys ? seqs[i].n_kv : seqs[i].n_q;
+        if (n > most) most = n;
     }
-    c->op = op;
-    c->by_key = by_key;
-    c->blocks = (longest + size - 1) / size;
-    int64_t heads = by_key ? c->shape->kv_heads : c->shape->heads;
-    parallel_for(n_seqs * heads * c->blocks, 1, run_pieces, c);
+    return most;
+}
+
+/* ---- forward ---- */
+
+static void query_blocks(void *ctx, int64_t begin, int64_t end) {
+    const struct attention_call *c = ctx;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t block, size = kern_attention_queries(group_of(c->shape));
+        struct kern_attention a = piece_args(c, i, &block);
+        int64_t blocks = count(a.n_q, size);
+        if (block >= blocks) continue;
+        size = count(a.n_q, blocks);
+        int64_t first = block * size, past = first + size;
+        c->kern->attention_fwd(&a, first, past < a.n_q ? past : a.n_q);
+    }
+}
+static void key_segments(void *ctx, int64_t begin, int64_t end) {
+    const struct attention_call *c = ctx;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t segment;
+        struct kern_attention a = piece_args(c, i, &segment);
+        if (a.n_q > 0 && segment < count(a.n_kv, KERN_ATTENTION_SEGMENT))
+            c->kern->attention_part(&a, segment, segment + 1);
+    }
+}
+static void joins(void *ctx, int64_t begin, int64_t end) {
+    const struct attention_call *c = ctx;
+    for (int64_t i = begin; i < end; i++) {
+        struct kern_attention a = pair_args(c, i);
+        c->kern->attention_join(&a, 0, a.n_q);
+    }
+}
+
+static bool splits_keys(const struct attention_call *c, int64_t queries, int64_t segments) {
+    int64_t threads = threads_count();
+    return threads > 1 && queries <= FEW_QUERIES && segments > 1 &&
+           c->pairs < PIECES_A_THREAD * threads;
 }
 
 void cpu_attention_fwd(struct stream *s, struct tensor o, struct tensor lse, struct tensor q,
                        struct tensor k, struct tensor v, const struct attn_seq *seqs,
                        int64_t n_seqs, const struct attn_shape *shape) {
-    struct attention_call c = {
-        .q = q, .k = k, .v = v, .o = o, .lse = lse, .seqs = seqs, .shape = shape};
-    for_pieces(&c, n_seqs, false, cpu_of(s)->kern.attention_fwd);
+    struct attention_call c = {.kern = &cpu_of(s)->kern,
+                               .q = q,
+                               .k = k,
+                               .v = v,
+                               .o = o,
+                               .lse = lse,
+                               .seqs = seqs,
+                               .shape = shape,
+                               .pairs = n_seqs * shape->kv_heads};
+    int64_t queries = longest(seqs, n_seqs, false), group = group_of(shape);
+    int64_t segments = count(longest(seqs, n_seqs, true), KERN_ATTENTION_SEGMENT);
+    if (!splits_keys(&c, queries, segments)) {
+        c.blocks = count(queries, kern_attention_queries(group));
+        parallel_for(c.pairs * c.blocks, 1, query_blocks, &c);
+        return;
+    }
+    int64_t rows = segments * queries * group;
+    c.pair_bytes =
+        (size_t)(rows * kern_attention_part_row(shape->head_dim)) * dtype_size(s->backend->real);
+    c.memory = cpu_scratch(s, c.pair_bytes * (size_t)c.pairs);
+    if (!c.memory) return;
+    c.blocks = segments;
+    parallel_for(c.pairs * c.blocks, 1, key_segments, &c);
+    parallel_for(c.pairs, 1, joins, &c);
+}
+
+/* ---- backward ---- */
+
+static void query_parts(void *ctx, int64_t begin, int64_t end) {
+    const struct attention_call *c = ctx;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t part;
+        struct kern_attention a = piece_args(c, i, &part);
+        if (part < count(a.n_q, a.part_queries)) c->kern->attention_bwd(&a, part, part + 1);
+    }
+}
+static void key_rows(void *ctx, int64_t begin, int64_t end) {
+    const struct attention_call *c = ctx;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t block;
+        struct kern_attention a = piece_args(c, i, &block);
+        int64_t first = block * KEY_ROWS, past = first + KEY_ROWS;
+        if (first < a.n_kv) c->kern->attention_bwd_kv(&a, first, past < a.n_kv ? past : a.n_kv);
+    }
 }
 
 void cpu_attention_bwd(struct stream *s, struct tensor dq, struct tensor dk, struct tensor dv,
                        struct tensor d_o, struct tensor o, struct tensor lse, struct tensor q,
                        struct tensor k, struct tensor v, const struct attn_seq *seqs,
                        int64_t n_seqs, const struct attn_shape *shape) {
-    const struct kern *kern = &cpu_of(s)->kern;
-    enum dtype real = s->backend->real;
-    size_t n = (size_t)q.rows * (size_t)shape->heads;
-    void *memory = cpu_scratch(s, n * dtype_size(real));
-    if (!memory) return;
-    struct attention_call c = {.q = q,
+    struct attention_call c = {.kern = &cpu_of(s)->kern,
+                               .q = q,
                                .k = k,
                                .v = v,
                                .o = o,
@@ -117,10 +204,22 @@ void cpu_attention_bwd(struct stream *s, struct tensor dq, struct tensor dk, str
                                .dk = dk,
                                .dv = dv,
                                .lse = lse,
-                               .delta = tensor_of(memory, real, q.rows, shape->heads),
                                .seqs = seqs,
                                .shape = shape};
-    for_pieces(&c, n_seqs, false, kern->attention_delta);
-    for_pieces(&c, n_seqs, false, kern->attention_bwd_q);
-    for_pieces(&c, n_seqs, true, kern->attention_bwd_kv);
+    int64_t queries = longest(seqs, n_seqs, false), keys = longest(seqs, n_seqs, true);
+    int64_t parts = count(queries, part_queries(queries)), pairs = n_seqs * shape->kv_heads;
+    c.pair_bytes =
+        (size_t)(parts * kern_attention_sums(keys, shape->head_dim)) * dtype_size(s->backend->real);
+    int64_t wave = c.pair_bytes ? (int64_t)(WAVE_BYTES / c.pair_bytes) : pairs;
+    if (wave < 1) wave = 1;
+    if (wave > pairs) wave = pairs;
+    c.memory = cpu_scratch(s, c.pair_bytes * (size_t)wave);
+    if (!c.memory && c.pair_bytes > 0) return;
+    for (; c.first_pair < pairs; c.first_pair += wave) {
+        c.pairs = pairs - c.first_pair < wave ? pairs - c.first_pair : wave;
+        c.blocks = parts;
+        parallel_for(c.pairs * c.blocks, 1, query_parts, &c);
+        c.blocks = count(keys, KEY_ROWS);
+        parallel_for(c.pairs * c.blocks, 1, key_rows, &c);
+    }
 }

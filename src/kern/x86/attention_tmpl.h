@@ -1,145 +1,277 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* attention_tmpl.h - attention of one head in tiles of 64 queries and 64 keys, forward.
+/* attention_tmpl.h - attention forward.
  *
- * Softmax is computed along the way (Milakov and Gimelshein 2018; Dao et al. 2022): per query a
- * running maximum and sum, and an output that is rescaled when the maximum grows; nothing of size
- * T^2 exists.  The layout is chosen so that nothing is ever summed across lanes: a lane is a query.
+ * Nothing of size T^2 exists (Milakov and Gimelshein 2018; Dao et al. 2022).  For each block of queries and
+ * each segment of 256 keys, packed once for the block:
  *
- *     xt  [D][64]   queries transposed, f32       s [64 keys][64 queries] = K xt, then P
- *     acc [D][64]   output transposed             acc += V^T P
+ *     k  [tile][step][64]    keys turned: a lane is a key       s [tile][row][64] = Q K^T
+ *     v  [chunk][step][64]   a lane is a column                 p [row][256] = 2^(c s - top), top its row's
+ *     part [chunk][row][64] = P V                               maximum within the segment; sum over lanes
  *
- * Tiles of keys start at multiples of 64 of the key index, and a key that a query does not see
- * enters as P = 0 exactly: a query's result does not depend on which queries share its tile.
- * Tiles that no query of the tile sees are skipped. */
+ * and the segments of a row are joined in order.  A row's numbers come from its own scores by operations
+ * that are the same whatever rows share the strip; keys it does not see enter as exact zeros.  So a query's
+ * bits depend neither on the cut nor on other queries, and segments may be computed by different threads
+ * (attention_part, attention_join). */
 #ifndef KERN_FILL
 #error "included by table_tmpl.h"
 #endif
+#include "kern/x86/attention_tile_tmpl.h"
 
-/* rows x D activations as f32 rows of D. */
-static void rows_load(const act *x, int64_t ld, int64_t rows, int64_t dim, float *out) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < dim; c += VL) {
-            int64_t n = lanes_left(c, dim);
-            real_store_n(out + r * dim + c, act_load_n(x + r * ld + c, n), n);
-        }
-}
+/* The maximum of a row that has seen no key; finite, so that 2^(x - it) of an unseen key's x = -infinity is 0. */
+static const float NO_TOP = -3.4028235e38f;
 
-/* The same transposed, out[c][r], times scale; lanes past rows are 0. */
-static void rows_load_transposed(const act *x, int64_t ld, int64_t rows, int64_t dim, float scale,
-                                 float *out) {
-    for (int64_t c = 0; c < dim; c += VL) {
-        int64_t n = lanes_left(c, dim);
-        for (int64_t r = 0; r < TILE; r++) {
-            float lanes[VL];
-            vf v = vf_set(0);
-            if (r < rows) v = vf_set(scale) * act_load_n(x + r * ld + c, n);
-            vf_store(lanes, v);
-            for (int64_t i = 0; i < n; i++) out[(c + i) * TILE + r] = lanes[i];
-        }
-    }
-}
-
-/* Rows of out from in[c][r], each column r times scale[r]. */
-static void rows_store_transposed(const float *in, const float *scale, int64_t rows, int64_t dim,
-                                  act *out, int64_t ld) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < dim; c += VL) {
-            int64_t n = lanes_left(c, dim);
-            float lanes[VL] = {0};
-            for (int64_t i = 0; i < n; i++) lanes[i] = scale[r] * in[(c + i) * TILE + r];
-            act_store_n(out + r * ld + c, vf_load(lanes), n);
-        }
-}
-
-/* The keys that queries [begin, begin + n) see together: [*first, *past), *first cut down to a
- * tile's start. */
-static void tile_keys(const struct kern_attention *a, int64_t begin, int64_t n, int64_t *first,
-                      int64_t *past) {
-    int64_t offset = a->n_kv - a->n_q, low = offset + begin + 1 - a->window;
-    *past = offset + begin + n;
-    *first = a->window > 0 && low > 0 ? low / TILE * TILE : 0;
-}
-
-/* Does every one of queries [begin, begin + n) see every key of [j0, j1)? */
-static bool tile_is_whole(const struct kern_attention *a, int64_t begin, int64_t n, int64_t j0,
-                          int64_t j1) {
-    int64_t offset = a->n_kv - a->n_q;
-    bool behind = a->window > 0 && offset + begin + n - a->window > j0;
-    return j1 - 1 <= offset + begin && !behind;
-}
-
-/* s[j][i] = other where query begin + i does not see key j0 + j. */
-static void tile_mask(const struct kern_attention *a, int64_t begin, int64_t j0, int64_t keys,
-                      int64_t vectors, float other, float *s) {
-    int64_t window = a->window > 0 ? a->window : INT32_MAX;
-    for (int64_t j = 0; j < keys; j++)
-        for (int64_t v = 0; v < vectors; v++) {
-            /* Position of lane i less that of key j: seen where 0 <= difference < window. */
-            int64_t difference = a->n_kv - a->n_q + begin + v * VL - (j0 + j);
-            vi index = vi_add(vi_set((int32_t)difference), vi_iota());
-            float *p = s + j * TILE + v * VL;
-            vf x = vf_keep_between(vf_load(p), vf_set(other), index, vi_set(0),
-                                   vi_set((int32_t)least(window - 1, INT32_MAX)));
-            vf_store(p, x);
-        }
-}
-
-struct attention_tile {
-    _Alignas(64) float xt[KERN_MAX_HEAD_DIM * TILE], acc[KERN_MAX_HEAD_DIM * TILE];
-    _Alignas(64) float k[TILE * KERN_MAX_HEAD_DIM], v[TILE * KERN_MAX_HEAD_DIM], s[TILE * TILE];
-    _Alignas(64) float top[TILE], sum[TILE];
+struct attention_fwd_tile {
+    _Alignas(64) unit k[SEGMENT * KERN_MAX_HEAD_DIM], v[SEGMENT * KERN_MAX_HEAD_DIM];
+    _Alignas(64) unit q[BLOCK_AREA], p[STRIP * SEGMENT];
+    _Alignas(64) float s[STRIP * SEGMENT], part[STRIP * KERN_MAX_HEAD_DIM];
+    _Alignas(64) float total[BLOCK_AREA];
+    float top[BLOCK_ROWS], sum[BLOCK_ROWS], part_top[STRIP], part_sum[STRIP];
 };
 
-/* s from scores to exp(s - top), with top, sum and acc brought up to date. */
-static void tile_softmax(struct attention_tile *t, int64_t keys, int64_t dim, int64_t vectors) {
-    for (int64_t v = 0; v < vectors; v++) {
-        vf old = vf_load(t->top + v * VL), top = old;
-        for (int64_t j = 0; j < keys; j++) top = vf_max(vf_load(t->s + j * TILE + v * VL), top);
-        vf shrink = vf_exp(old - top), sum = vf_load(t->sum + v * VL) * shrink;
-        for (int64_t j = 0; j < keys; j++) {
-            vf p = vf_exp(vf_load(t->s + j * TILE + v * VL) - top);
-            vf_store(t->s + j * TILE + v * VL, p);
-            sum = sum + p;
+static void segment_pack(const struct block *b, int64_t j0, int64_t keys,
+                         struct attention_fwd_tile *t) {
+    const struct kern_attention *a = b->a;
+    const act *k = (const act *)a->k + j0 * a->ldk, *v = (const act *)a->v + j0 * a->ldv;
+    int64_t tile = steps_of(a->head_dim) * TILE * UNIT;
+    for (int64_t j = 0; j < keys; j += TILE)
+        pack_turned(k + j * a->ldk, a->ldk, least(TILE, keys - j), a->head_dim,
+                    t->k + j / TILE * tile);
+    for (int64_t c = 0; c * TILE < a->head_dim; c++)
+        pack_straight(v + c * TILE, a->ldv, keys, chunk_cols(b, c), t->v + c * SEGMENT * TILE,
+                      TILE);
+}
+
+/* ---- one strip and one segment ---- */
+
+/* Which of a segment's keys a strip sees: vectors [begin, end) of them, up to key `past`. */
+struct seen {
+    int64_t begin, end, past;
+    bool masked; /* not every row sees all of them */
+};
+static struct seen strip_seen(const struct block *b, const struct strip *s, int64_t j0,
+                              int64_t keys) {
+    int64_t first = strip_first(b, s), last = strip_last(b, s), window = b->a->window;
+    int64_t past = least(keys, last + 1 - j0), begin = 0;
+    if (window > 0 && first - window + 1 > j0) begin = (first - window + 1 - j0) / TILE * TILE;
+    if (past <= begin) return (struct seen){0};
+    struct seen out = {begin / VL, vectors_of(past), past, false};
+    out.masked = first < j0 + out.end * VL - 1 || (window > 0 && last - window + 1 > j0 + begin);
+    return out;
+}
+
+/* Row r of a strip: its vector v of scores. */
+static inline const float *score_at(const struct attention_fwd_tile *t, int64_t r, int64_t v) {
+    return t->s + (v / TILE_VECTORS * STRIP + r) * TILE + v % TILE_VECTORS * VL;
+}
+
+/* A row from scores to P: keys [first, last] of the segment are seen, if masked. */
+static inline __attribute__((always_inline)) void row_softmax(struct attention_fwd_tile *t,
+                                                              int64_t r, struct seen seen, float c,
+                                                              bool masked, int64_t first,
+                                                              int64_t last) {
+    vf none = vf_set(-INFINITY), tops = none, sum = vf_set(0), scale = vf_set(c);
+    vi from = vi_set((int32_t)first), to = vi_set((int32_t)last);
+    for (int64_t v = seen.begin; v < seen.end; v++) {
+        vf x = vf_load(score_at(t, r, v));
+        if (masked)
+            x = vf_keep_between(x, none, vi_add(vi_set((int32_t)(v * VL)), vi_iota()), from, to);
+        tops = vf_max(x, tops);
+    }
+    float top = vf_largest(tops) * c;
+    if (!(top > NO_TOP)) top = NO_TOP;
+    vf base = vf_set(-top);
+    unit *p = t->p + r * SEGMENT;
+    for (int64_t v = seen.begin; v < seen.end; v += 2) {
+        vf pair[2];
+        for (int64_t w = v; w < v + 2; w++) {
+            vf x = w < seen.end ? vf_load(score_at(t, r, w)) : none;
+            if (masked)
+                x = vf_keep_between(x, none, vi_add(vi_set((int32_t)(w * VL)), vi_iota()), from,
+                                    to);
+            pair[w - v] = vf_exp2(vf_fma(x, scale, base));
+            sum = sum + pair[w - v];
         }
-        vf_store(t->top + v * VL, top);
-        vf_store(t->sum + v * VL, sum);
-        for (int64_t c = 0; c < dim; c++) {
-            float *p = t->acc + c * TILE + v * VL;
-            vf_store(p, vf_load(p) * shrink);
-        }
+        units_store(p + v * VL, pair[0], pair[1]);
+    }
+    t->part_top[r] = top;
+    t->part_sum[r] = vf_sum(sum);
+}
+
+static void strip_softmax(const struct block *b, const struct strip *s, struct seen seen,
+                          int64_t j0, struct attention_fwd_tile *t) {
+    float c = (float)b->a->scale * LOG2_E;
+    if (!seen.masked) {
+        for (int64_t r = 0; r < s->n; r++) row_softmax(t, r, seen, c, false, 0, 0);
+        return;
+    }
+    for (int64_t r = 0; r < s->n; r++) {
+        int64_t last = strip_first(b, s) + (s->by_head ? 0 : r) - j0, first = 0;
+        if (b->a->window > 0 && last + 1 > b->a->window) first = last + 1 - b->a->window;
+        row_softmax(t, r, seen, c, true, first, last);
     }
 }
 
-/* Up to TILE queries from begin. */
-static void attention_fwd_tile(const struct kern_attention *a, int64_t begin, int64_t n) {
-    struct attention_tile t;
-    int64_t dim = a->head_dim, vectors = (n + VL - 1) / VL, first, past;
-    rows_load_transposed((const act *)a->q + begin * a->ldq, a->ldq, n, dim, (float)a->scale, t.xt);
-    memset(t.acc, 0, (size_t)dim * TILE * sizeof *t.acc);
-    for (int i = 0; i < TILE; i++) {
-        t.top[i] = -3.4028235e38f; /* finite: a lane that has seen no key yet gives P = 0 */
-        t.sum[i] = 0;
+/* part_top, part_sum and part of a strip over a segment that it sees some of. */
+static void strip_segment(const struct block *b, const struct strip *s, struct seen seen,
+                          int64_t j0, struct attention_fwd_tile *t) {
+    const struct kern_attention *a = b->a;
+    struct unit_rows q = strip_rows(b, s, a->q, a->ldq, t->q);
+    int64_t steps = steps_of(a->head_dim), begin = seen.begin * VL;
+    for (int64_t j = begin; j < seen.past; j += TILE)
+        product_units(least(TILE_VECTORS, seen.end - j / VL), s->n, steps, q,
+                      t->k + j * steps * UNIT, t->s + j * STRIP, false);
+    strip_softmax(b, s, seen, j0, t);
+    struct unit_rows p = {t->p + begin, SEGMENT, UNIT};
+    for (int64_t c = 0; c * TILE < a->head_dim; c++)
+        product_units(vectors_of(chunk_cols(b, c)), s->n, steps_of(seen.past - begin), p,
+                      t->v + (c * SEGMENT + begin) * TILE, t->part + c * STRIP * TILE, false);
+}
+
+/* ---- joining segments ---- */
+
+/* A row's state so far takes up a segment's; chunks of `part` lie `stride` apart, those of total together. */
+static void row_join(float *top, float *sum, float *total, int64_t dim, float part_top,
+                     float part_sum, const float *part, int64_t stride) {
+    if (part_top == NO_TOP && part_sum == 0) return;
+    if (*top == NO_TOP && *sum == 0) {
+        *top = part_top;
+        *sum = part_sum;
+        for (int64_t c = 0; c < dim; c += TILE)
+            memcpy(total + c, part + c / TILE * stride, TILE * sizeof *total);
+        return;
     }
-    tile_keys(a, begin, n, &first, &past);
-    for (int64_t j = first; j < past; j += TILE) {
-        int64_t keys = least(TILE, past - j);
-        rows_load((const act *)a->k + j * a->ldk, a->ldk, keys, dim, t.k);
-        rows_load((const act *)a->v + j * a->ldv, a->ldv, keys, dim, t.v);
-        tile_product(vectors, keys, dim, (struct strided){t.k, dim, 1}, t.xt, t.s, false);
-        if (!tile_is_whole(a, begin, vectors * VL, j, j + keys))
-            tile_mask(a, begin, j, keys, vectors, -INFINITY, t.s);
-        tile_softmax(&t, keys, dim, vectors);
-        tile_product(vectors, dim, keys, (struct strided){t.v, 1, dim}, t.s, t.acc, true);
+    float now = *top > part_top ? *top : part_top;
+    vf old = vf_exp2(vf_set(*top - now)), add = vf_exp2(vf_set(part_top - now));
+    for (int64_t c = 0; c < dim; c += VL) {
+        const float *from = part + c / TILE * stride + c % TILE;
+        vf_store(total + c, vf_fma(vf_load(from), add, vf_load(total + c) * old));
     }
-    for (int64_t i = 0; i < n; i++) {
-        if (a->lse)
-            ((float *)a->lse)[(begin + i) * a->ld_lse] =
-                (float)((double)t.top[i] + log((double)t.sum[i]));
-        t.sum[i] = 1.0f / t.sum[i];
+    float lanes[VL];
+    vf_store(lanes, vf_fma(vf_set(part_sum), add, vf_set(*sum) * old));
+    *sum = lanes[0];
+    *top = now;
+}
+
+/* o and lse of a query of a head. */
+static void row_finish(const struct kern_attention *a, int64_t head, int64_t query, float top,
+                       float sum, const float *total) {
+    act *o = (act *)a->o + query * a->ldo + head * a->head_dim;
+    vf weight = vf_set(1.0f / sum);
+    for (int64_t c = 0; c < a->head_dim; c += VL)
+        act_store_n(o + c, vf_load(total + c) * weight, lanes_left(c, a->head_dim));
+    if (a->lse)
+        ((float *)a->lse)[query * a->ld_lse + head] =
+            (float)((double)top * 0.69314718055994531 + log((double)sum));
+}
+
+static void strip_join(const struct block *b, const struct strip *s, struct attention_fwd_tile *t) {
+    for (int64_t r = 0; r < s->n; r++) {
+        int64_t row = block_row(b, s->head, s->query) + r;
+        row_join(&t->top[row], &t->sum[row], t->total + row * b->width, b->a->head_dim,
+                 t->part_top[r], t->part_sum[r], t->part + r * TILE, STRIP * TILE);
     }
-    rows_store_transposed(t.acc, t.sum, n, dim, (act *)a->o + begin * a->ldo, a->ldo);
+}
+
+/* To a->parts, as attention_join wants it. */
+static void strip_keep(const struct block *b, const struct strip *s, bool any, int64_t segment,
+                       const struct attention_fwd_tile *t) {
+    const struct kern_attention *a = b->a;
+    int64_t size = kern_attention_part_row(a->head_dim);
+    for (int64_t r = 0; r < s->n; r++) {
+        int64_t query = s->query + (s->by_head ? 0 : r), head = s->head + (s->by_head ? r : 0);
+        float *row = (float *)a->parts + ((segment * a->n_q + query) * a->group + head) * size;
+        row[0] = any ? t->part_top[r] : NO_TOP;
+        row[1] = any ? t->part_sum[r] : 0;
+        for (int64_t c = 0; any && c < b->width; c += TILE)
+            memcpy(row + KERN_ATTENTION_STATE + c, t->part + c * STRIP + r * TILE,
+                   TILE * sizeof *row);
+    }
+}
+
+/* ---- blocks ---- */
+
+/* Strip `index` of a block, false past the last. */
+static bool strip_at(const struct block *b, int64_t index, struct strip *s) {
+    *s = (struct strip){.query = b->query, .head = b->head, .by_head = b->n == 1};
+    int64_t strips = (b->n + STRIP - 1) / STRIP;
+    if (s->by_head) {
+        s->head += index * STRIP;
+        s->n = least(STRIP, b->head + b->heads - s->head);
+        return s->n > 0;
+    }
+    s->head += index / strips;
+    s->query += index % strips * STRIP;
+    s->n = least(STRIP, b->query + b->n - s->query);
+    return s->head < b->head + b->heads;
+}
+
+/* Segments [begin, end): into the totals, or each to a->parts. */
+static void block_segments(const struct block *b, int64_t begin, int64_t end, bool keep,
+                           struct attention_fwd_tile *t) {
+    const struct kern_attention *a = b->a;
+    block_pack_rows(b, a->q, a->ldq, t->q);
+    for (int64_t i = begin; i < end; i++) {
+        int64_t j0 = i * SEGMENT, keys = least(SEGMENT, a->n_kv - j0);
+        struct strip s;
+        segment_pack(b, j0, keys, t);
+        for (int64_t n = 0; strip_at(b, n, &s); n++) {
+            struct seen seen = strip_seen(b, &s, j0, keys);
+            bool any = seen.past > 0;
+            if (any) strip_segment(b, &s, seen, j0, t);
+            if (keep)
+                strip_keep(b, &s, any, i, t);
+            else if (any)
+                strip_join(b, &s, t);
+        }
+    }
 }
 
 static void attention_fwd(const struct kern_attention *a, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += TILE) attention_fwd_tile(a, i, least(TILE, end - i));
+    struct attention_fwd_tile t;
+    struct block size = block_size(a, begin, end), b = size;
+    for (b.head = 0; b.head < a->group; b.head += size.heads)
+        for (b.query = begin; b.query < end; b.query += size.n) {
+            int64_t first, past;
+            b.heads = least(size.heads, a->group - b.head);
+            b.n = least(size.n, end - b.query);
+            for (int64_t r = 0; r < b.heads * b.n; r++) {
+                t.top[r] = NO_TOP;
+                t.sum[r] = 0;
+            }
+            kern_attention_seen(a, b.query, b.query + b.n, &first, &past);
+            block_segments(&b, first / SEGMENT, (past + SEGMENT - 1) / SEGMENT, false, &t);
+            for (int64_t h = b.head; h < b.head + b.heads; h++)
+                for (int64_t i = b.query; i < b.query + b.n; i++) {
+                    int64_t r = block_row(&b, h, i);
+                    row_finish(a, h, i, t.top[r], t.sum[r], t.total + r * b.width);
+                }
+        }
+}
+
+static void attention_part(const struct kern_attention *a, int64_t begin, int64_t end) {
+    struct attention_fwd_tile t;
+    struct block size = block_size(a, 0, a->n_q), b = size;
+    for (b.head = 0; b.head < a->group; b.head += size.heads)
+        for (b.query = 0; b.query < a->n_q; b.query += size.n) {
+            b.heads = least(size.heads, a->group - b.head);
+            b.n = least(size.n, a->n_q - b.query);
+            block_segments(&b, begin, end, true, &t);
+        }
+}
+
+static void attention_join(const struct kern_attention *a, int64_t begin, int64_t end) {
+    float total[KERN_MAX_HEAD_DIM];
+    int64_t size = kern_attention_part_row(a->head_dim);
+    int64_t segments = (a->n_kv + SEGMENT - 1) / SEGMENT;
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t h = 0; h < a->group; h++) {
+            float top = NO_TOP, sum = 0;
+            for (int64_t n = 0; n < segments; n++) {
+                const float *row =
+                    (const float *)a->parts + ((n * a->n_q + i) * a->group + h) * size;
+                row_join(&top, &sum, total, a->head_dim, row[0], row[1], row + KERN_ATTENTION_STATE,
+                         TILE);
+            }
+            row_finish(a, h, i, top, sum, total);
+        }
 }

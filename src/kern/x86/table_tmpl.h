@@ -9,8 +9,6 @@
 /* Helpers of the others come first. */
 #include "kern/x86/vector_tmpl.h"
 
-#include "kern/x86/tile_tmpl.h"
-
 #include "kern/x86/micro_tmpl.h"
 
 #include "kern/x86/attention_tmpl.h"

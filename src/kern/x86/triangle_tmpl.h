@@ -11,6 +11,12 @@
 #error "included by table_tmpl.h"
 #endif
 
+/* A matrix of f32 by element strides: row to row, column to column. */
+struct strided {
+    const float *p;
+    int64_t row, col;
+};
+
 /* One group: strips of right-hand sides that are done together, and rows whose sums fit the
  * registers beside them. */
 enum {

@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vector_tmpl.h - vectors of activations, whole or the first n lanes. */
+/* vector_tmpl.h - vectors of activations, whole or the first n lanes; the size of tiles. */
 #ifndef KERN_FILL
 #error "included by table_tmpl.h"
 #endif
+
+/* A tile of sums is TILE columns wide; MICRO_ROWS x MICRO_VECTORS of them are in registers at once. */
+enum { TILE = 64, TILE_VECTORS = TILE / VL, MICRO_VECTORS = VL == 16 ? 4 : 2, MICRO_ROWS = 6 };
+
+static inline int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 
 static inline vf act_load_n(const act *p, int64_t n) {
     return vf_load_any(ACT_TYPE, p, 0, n);

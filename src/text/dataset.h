@@ -30,6 +30,10 @@ struct dataset_options {
     enum too_long on_too_long;
 };
 
+/* Raise when the same rows, template and tokenizer come to give other samples: results of earlier
+ * programs are then not taken from a cache. */
+#define DATASET_REVISION 1
+
 struct dataset_counts {
     int64_t rows, samples; /* read, kept */
     int64_t truncated, dropped_long, dropped_unlabelled;

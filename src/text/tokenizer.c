@@ -14,6 +14,8 @@ struct tokenizer *tokenizer_new(void) {
     if (!t) return NULL;
     t->bos = t->eos = t->bpe.unk = -1;
     for (int i = 0; i < 256; i++) t->bpe.byte_ids[i] = -1;
+    t->identity = hash_new();
+    if (!t->identity) tokenizer_free(&t);
     return t;
 }
 
@@ -25,6 +27,7 @@ void tokenizer_free(struct tokenizer **t) {
     decoder_release(&(*t)->decoder);
     added_release(&(*t)->raw);
     added_release(&(*t)->normal);
+    hash_free(&(*t)->identity);
     mem_free((*t)->chat_template);
     mem_free(*t);
     *t = NULL;
@@ -43,6 +46,17 @@ enum mil_status tokenizer_add_affix(struct tokenizer *t, bool prefix, int64_t id
                          TOKENIZER_MAX_AFFIX);
     (prefix ? t->prefix : t->suffix)[(*n)++] = (int32_t)id;
     return MIL_OK;
+}
+
+void tokenizer_note(struct tokenizer *t, const char *name, const void *bytes, size_t n) {
+    uint64_t size = n;
+    hash_add(t->identity, name, strlen(name) + 1);
+    hash_add(t->identity, &size, sizeof size);
+    hash_add(t->identity, bytes, n);
+}
+
+void tokenizer_identity(const struct tokenizer *t, char out[HASH_HEX]) {
+    hash_hex(t->identity, out);
 }
 
 void tokenizer_find_bytes(struct tokenizer *t) {

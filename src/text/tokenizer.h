@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/str.h"
 #include "io/gguf.h"
+#include "io/hash.h"
 
 struct tokenizer;
 
@@ -89,6 +90,8 @@ int32_t tokenizer_bos(const struct tokenizer *t);        /* -1: none */
 int32_t tokenizer_eos(const struct tokenizer *t);        /* -1: none */
 int32_t tokenizer_id(const struct tokenizer *t, const char *piece); /* -1: none */
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
+/* 32 hexadecimal digits (io/hash.h) over the bytes of every file that the tokenizer was made of. */
+void tokenizer_identity(const struct tokenizer *t, char out[HASH_HEX]);
 const char *tokenizer_kind(const struct tokenizer *t); /* "byte-level BPE", "SentencePiece BPE" */
 const char *tokenizer_chat_template(const struct tokenizer *t); /* Jinja source, or NULL */
 

@@ -82,13 +82,18 @@ static enum mil_status use_config(const json_t *root, struct tokenizer *t, bool 
 }
 
 /* Read dir/name if it is there; *out stays NULL otherwise. */
-static enum mil_status read_optional(const char *dir, const char *name, json_t **out,
-                                     struct mil_error *err) {
+static enum mil_status read_optional(const char *dir, const char *name, struct tokenizer *t,
+                                     json_t **out, struct mil_error *err) {
     char path[PATH_CAP];
+    struct str text = {0};
     *out = NULL;
     TRY(path_join(path, dir, name, err));
     if (!path_exists(path)) return MIL_OK;
-    TRY(json_read_file(path, out, err));
+    enum mil_status st = file_read(path, JSON_MAX_BYTES, &text, err);
+    if (st == MIL_OK) st = json_read_text(str_c(&text), text.len, path, out, err);
+    if (st == MIL_OK) tokenizer_note(t, name, str_c(&text), text.len);
+    str_release(&text);
+    if (st != MIL_OK) return st;
     if (json_is_object(*out)) return MIL_OK;
     json_decref(*out);
     *out = NULL;
@@ -98,7 +103,7 @@ static enum mil_status read_optional(const char *dir, const char *name, json_t *
 static enum mil_status read_tokens_map(const char *dir, struct tokenizer *t,
                                        struct mil_error *err) {
     json_t *root;
-    TRY(read_optional(dir, "special_tokens_map.json", &root, err));
+    TRY(read_optional(dir, "special_tokens_map.json", t, &root, err));
     if (!root) return MIL_OK;
     enum mil_status st = t->bos < 0 ? set_token(root, "bos_token", t, &t->bos, err) : MIL_OK;
     if (st == MIL_OK && t->eos < 0) st = set_token(root, "eos_token", t, &t->eos, err);
@@ -114,7 +119,7 @@ static enum mil_status read_model_config(const char *dir, struct tokenizer *t,
     static const char *const keys[] = {"bos_token_id", "eos_token_id"};
     json_t *root;
     if (t->bos >= 0 && t->eos >= 0) return MIL_OK;
-    TRY(read_optional(dir, "config.json", &root, err));
+    TRY(read_optional(dir, "config.json", t, &root, err));
     for (int i = 0; root && i < 2; i++) {
         const json_t *value = json_object_get(root, keys[i]);
         int32_t *id = i ? &t->eos : &t->bos;
@@ -141,7 +146,7 @@ static enum mil_status read_jinja(const char *dir, struct tokenizer *t, struct m
 enum mil_status tokenizer_read_config(const char *dir, struct tokenizer *t, bool has_post_processor,
                                       struct mil_error *err) {
     json_t *root = NULL;
-    TRY(read_optional(dir, "tokenizer_config.json", &root, err));
+    TRY(read_optional(dir, "tokenizer_config.json", t, &root, err));
     if (!root) root = json_object(); /* the same defaults as an empty file */
     if (!root) return error_nomem(err, 0);
     enum mil_status st = use_config(root, t, has_post_processor, err);

@@ -194,12 +194,33 @@ static enum mil_status read_tokenizer(const struct gguf_file *f, struct tokenize
     return tokenizer_finish(t, err);
 }
 
+/* Everything the file says about its tokenizer. */
+static void note_metadata(const struct gguf_file *f, struct tokenizer *t) {
+    static const char prefix[] = "tokenizer.";
+    static const unsigned char sizes[] = {
+        [GGUF_U8] = 1,  [GGUF_I8] = 1,  [GGUF_U16] = 2, [GGUF_I16] = 2,
+        [GGUF_U32] = 4, [GGUF_I32] = 4, [GGUF_F32] = 4, [GGUF_BOOL] = 1,
+        [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8};
+    for (size_t i = 0; i < gguf_kv_count(f); i++) {
+        const struct gguf_kv *kv = gguf_kv_at(f, i);
+        if (kv->key.n < sizeof prefix || memcmp(kv->key.data, prefix, sizeof prefix - 1) != 0)
+            continue;
+        tokenizer_note(t, "key", kv->key.data, kv->key.n);
+        enum gguf_type type = kv->type == GGUF_ARRAY ? kv->elem : kv->type;
+        for (uint64_t k = 0; kv->strings && k < kv->n; k++)
+            tokenizer_note(t, "", kv->strings[k].data, kv->strings[k].n);
+        if (!kv->strings && type < sizeof sizes)
+            tokenizer_note(t, "values", kv->data, (size_t)kv->n * sizes[type]);
+    }
+}
+
 enum mil_status tokenizer_open_gguf(const struct gguf_file *f, struct tokenizer **out,
                                     struct mil_error *err) {
     *out = NULL;
     struct tokenizer *t = tokenizer_new();
     if (!t) return error_nomem(err, sizeof *t);
     enum mil_status st = read_tokenizer(f, t, err);
+    if (st == MIL_OK) note_metadata(f, t);
     if (st != MIL_OK) tokenizer_free(&t);
     *out = t;
     return st;

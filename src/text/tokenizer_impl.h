@@ -27,6 +27,7 @@ struct tokenizer {
     size_t n_prefix, n_suffix;
     int32_t bos, eos; /* -1: none */
     char *chat_template;
+    struct hash *identity; /* of what was read so far */
 };
 
 /* NULL without memory. */
@@ -34,6 +35,8 @@ struct tokenizer *tokenizer_new(void);
 /* A token in front (or behind); MIL_UNSUPPORTED beyond TOKENIZER_MAX_AFFIX. */
 enum mil_status tokenizer_add_affix(struct tokenizer *t, bool prefix, int64_t id,
                                     struct mil_error *err);
+/* Bytes that the tokenizer is made of: into its identity, with their name. */
+void tokenizer_note(struct tokenizer *t, const char *name, const void *bytes, size_t n);
 /* Fill byte_ids: from one-byte pieces (byte-level) or from "<0xXX>" pieces. */
 void tokenizer_find_bytes(struct tokenizer *t);
 /* The last step of every loader: index the added tokens. */

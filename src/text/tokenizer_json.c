@@ -195,6 +195,7 @@ enum mil_status tokenizer_read_json(const char *path, struct tokenizer *t, struc
             ? read_text(text, file.size, path, t, err)
             : error_set(err, MIL_INPUT, "%s: %zu bytes, larger than the limit of %zu bytes", path,
                         file.size, JSON_MAX_BYTES);
+    if (st == MIL_OK) tokenizer_note(t, "tokenizer.json", text, file.size);
     if (st != MIL_OK && st != MIL_NOMEM && file.size <= JSON_MAX_BYTES)
         st = refuse_text(text, file.size, path, st, err);
     file_unmap(&file);

@@ -91,6 +91,7 @@ enum mil_status tokenizer_read_sentencepiece(const char *path, struct tokenizer 
         m ? read_model(m, t, err)
           : error_set(err, MIL_INPUT, "is no SentencePiece model (protobuf does not parse)");
     if (m) milora__sentencepiece__model__free_unpacked(m, NULL);
+    if (st == MIL_OK) tokenizer_note(t, "tokenizer.model", file.data, file.size);
     file_unmap(&file);
     if (st != MIL_OK) error_prefix(err, "%s: ", path);
     return st;

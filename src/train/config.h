@@ -46,6 +46,7 @@ struct config {
     /* data */
     struct config_sources dataset, eval_dataset;
     const char *template_name, *on_too_long;
+    const char *dataset_cache; /* "auto", "off", or a directory */
     bool train_on_inputs, shuffle;
     int64_t max_length, eval_limit, data_seed; /* data_seed -1: seed */
     /* optimiser */

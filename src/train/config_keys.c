@@ -75,6 +75,8 @@ static const struct config_key keys[] = {
     INT("data_seed", data_seed, "null", 0, INT_TOP, "null", -1, "data", RES,
         "seed of the data order; default: seed"),
     SOURCES("eval_dataset", eval_dataset, "data", 0, "data for the loss during training"),
+    TEXT("dataset_cache", dataset_cache, "auto", "data", 0,
+         "directory for tokenised data, or off; auto: the user's cache folder, for 2 MiB and more"),
     INT("eval_limit", eval_limit, "null", 1, INT_TOP, "null", -1, "data", 0,
         "rows of eval_dataset to use; default: all"),
 

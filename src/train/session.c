@@ -10,6 +10,7 @@
 #include "core/mem.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "train/data_cache.h"
 #include "train/loader.h"
 
 /* ---- data ---- */
@@ -38,8 +39,9 @@ static int64_t smaller_limit(int64_t a, int64_t b) {
     return a < 0 ? b : b < 0 ? a : a < b ? a : b;
 }
 
-static enum mil_status load(const struct session *s, const struct config_sources *from,
-                            int64_t limit, struct dataset *out, struct mil_error *err) {
+static enum mil_status load(const struct session *s, const char *what,
+                            const struct config_sources *from, int64_t limit, struct dataset *out,
+                            struct mil_error *err) {
     struct dataset_source *sources = mem_calloc(MEM_TEXT, from->n, sizeof *sources);
     char(*paths)[PATH_CAP] = mem_calloc(MEM_TEXT, from->n, sizeof *paths);
     enum mil_status st = sources && paths ? MIL_OK : error_nomem(err, from->n * sizeof *paths);
@@ -60,7 +62,8 @@ static enum mil_status load(const struct session *s, const struct config_sources
         options.on_too_long = !strcmp(s->config->on_too_long, "drop")    ? TOO_LONG_DROP
                               : !strcmp(s->config->on_too_long, "error") ? TOO_LONG_ERROR
                                                                          : TOO_LONG_TRUNCATE;
-        st = dataset_load(sources, from->n, s->tokenizer, &options, out, err);
+        const struct data_request q = {sources, from->n, s->tokenizer, &options};
+        st = data_cache_load(s->config->dataset_cache, !s->only_plan, what, &q, out, err);
     }
     mem_free(sources);
     mem_free(paths);
@@ -106,11 +109,11 @@ static enum mil_status open_data(struct session *s, struct mil_error *err) {
     const struct config *c = s->config;
     TRY(checkpoint_tokenizer(s->base, &s->tokenizer, err));
     TRY(open_template(s, err));
-    TRY(load(s, &c->dataset, -1, &s->data, err));
+    TRY(load(s, "dataset", &c->dataset, -1, &s->data, err));
     tell_counts("dataset", &s->data);
     TRY(check_samples(s, &s->data, "dataset", err));
     if (c->eval_dataset.n) {
-        TRY(load(s, &c->eval_dataset, c->eval_limit, &s->eval, err));
+        TRY(load(s, "eval_dataset", &c->eval_dataset, c->eval_limit, &s->eval, err));
         tell_counts("eval_dataset", &s->eval);
         TRY(check_samples(s, &s->eval, "eval_dataset", err));
     }
@@ -204,6 +207,7 @@ enum mil_status session_open(struct session *s, const struct config *config, enu
     bool weights = need == SESSION_ALL && !config->from_scratch;
     memset(s, 0, sizeof *s);
     s->config = config;
+    s->only_plan = need == SESSION_PLAN;
     TRY(method_find(config->method, &s->method, err));
     TRY(checkpoint_open(config->model_name_or_path,
                         weights ? CHECKPOINT_WEIGHTS : CHECKPOINT_CONFIG_ONLY, &s->base, err));

@@ -25,6 +25,7 @@ struct session {
     const struct chat_template *template_;
     struct dataset data, eval; /* n == 0: absent */
     int64_t adapted_modules, trainable;
+    bool only_plan;     /* SESSION_PLAN: nothing is written, to caches neither */
     int64_t max_length; /* the configuration's, at most the model's positions */
     int64_t longest; /* tokens of the longest kept sample of both sets; max_length without data */
     int64_t per_step, epoch_steps, total_steps;

@@ -41,6 +41,11 @@ static enum mil_status find_resume(struct run *r, const char *resume, struct mil
     return MIL_OK;
 }
 
+static enum mil_status check_resume(struct run *r, struct mil_error *err) {
+    TRY(session_base_hash(&r->session, r->base_hash, err));
+    return state_check(r, err);
+}
+
 /* ---- model and adapter ---- */
 
 static void tell_init(void *ctx, const struct adapter_init_event *e) {
@@ -153,18 +158,17 @@ enum mil_status run_open(struct run *r, const struct config *config, const char 
         return error_set(err, MIL_USAGE, "output_dir and model_name_or_path are the same: %s",
                          c->output_dir);
     TRY(find_resume(r, resume, err));
+    bool resuming = r->resume_path[0] != 0;
     if (c->threads > 0) threads_set((int)c->threads);
     enum dtype compute = !strcmp(c->compute_dtype, "f32") ? DT_F32 : DT_BF16;
     TRY(backend_open("cpu", compute, &r->backend, err));
     TRY(session_open(&r->session, c, SESSION_ALL, err));
-    TRY(session_base_hash(&r->session, r->base_hash, err));
     TRY(session_data_hash(&r->session.data, r->data_hash, err));
-    if (r->resume_path[0])
-        TRY(state_check(r, err));
-    else
-        TRY(output_prepare(c->output_dir, err));
+    TRY(resuming ? check_resume(r, err) : output_prepare(c->output_dir, err));
     TRY(choose_memory(r, err));
     TRY(open_model(r, err));
+    /* Here every weight has been read, in order; before, each would be a seek of its own. */
+    if (!resuming) TRY(session_base_hash(&r->session, r->base_hash, err));
     TRY(open_buffers(r, err));
     TRY(dir_make(c->output_dir, err));
     output_sweep(c->output_dir);

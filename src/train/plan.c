@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plan.c - books every buffer of a run by name and lifetime, and chooses what depends on the sum.
  *
- * Order of preference while the plan exceeds 80 % of the available memory: whole micro-batches of
- * max(longest sample, 2048) tokens with stored activations; the same with recomputation; then
+ * Order of preference while the plan exceeds 80 % of the available memory: micro-batches of
+ * max(longest sample, AUTO_TOKENS) tokens with stored activations; the same with recomputation; then
  * halved micro-batches down to the longest sample.  Values the user gave are never changed; a plan
  * that does not fit even so is reported, not refused (the machine may swap, the limit is a
  * prediction).
  *
- * Initialising by SVD happens before activations exist: its scratch and theirs are not added. */
+ * The predicted peak is of the resident set.  What the process holds when it plans (tokenizer, data,
+ * the C library's arenas) is read from the system; what a run adds outside of booked buffers is a
+ * constant, measured: PROGRAM_PAGES and RUN_BYTES below.  The largest micro-batch is not bounded but
+ * known: data order and packing are pure functions, so the plan walks all steps.  Initialising by SVD
+ * happens before activations exist: its scratch and theirs are not added. */
 #include "train/plan.h"
 
 #include <dirent.h>
@@ -17,14 +21,37 @@
 
 #include "adapt/adapter.h"
 #include "core/log.h"
+#include "core/resident.h"
+#include "core/threads.h"
 #include "io/file.h"
+#include "linalg/svd.h"
 #include "train/loader.h"
 #include "train/optimizer.h"
 
-enum { AUTO_TOKENS = 2048, LOGITS_ELEMENTS = 1 << 24, CHUNK_LEAST = 32, CHUNK_MOST = 1024 };
+/* Tokens of a micro-batch unless the user or a longer sample says otherwise. */
+enum { AUTO_TOKENS = 2048 };
+enum { LOGITS_ELEMENTS = 1 << 24, CHUNK_LEAST = 32, CHUNK_MOST = 1024 };
+/* Pages of the program and its libraries that a run touches; what it takes from the heap beside booked
+ * buffers (log, JSON, the library's own), a thread's stack and buffers. */
+#define PROGRAM_PAGES ((size_t)13 << 20)
+#define RUN_BYTES ((size_t)4 << 20)
+#define THREAD_BYTES ((size_t)1 << 20)
+/* What adapter initialisation allows itself at most (adapt/init_schedule.c). */
+#define INIT_MOST ((size_t)3 << 29)
+/* Samples that the walk over all steps may take, beyond them a bound serves. */
+#define WALK_MOST ((int64_t)1 << 22)
 
+/* The most tokens and supervised rows of a micro-batch. */
+struct extent {
+    int64_t tokens, rows;
+};
 struct planner {
     struct session *s;
+    struct loader loader; /* with data: for the walk over all steps */
+    int64_t walked;       /* the limit last walked with, */
+    struct extent most;   /* and what was found */
+    size_t start;         /* bytes of PLAN_CALL that are needed only before the first step, */
+    size_t moments;       /* while these are not yet there */
     struct backend *b;
     struct checkpoint *shape; /* configuration only */
     struct model *model;      /* a skeleton */
@@ -32,6 +59,7 @@ struct planner {
 };
 
 static void planner_release(struct planner *p) {
+    loader_release(&p->loader);
     adapter_detach(&p->adapter);
     model_free(&p->model);
     checkpoint_free(&p->shape);
@@ -39,7 +67,11 @@ static void planner_release(struct planner *p) {
 
 static enum mil_status planner_init(struct planner *p, struct session *s, struct backend *b,
                                     struct mil_error *err) {
+    const struct config *c = s->config;
     *p = (struct planner){.s = s, .b = b};
+    if (s->data.n)
+        TRY(loader_init(&p->loader, &s->data, s->per_step, c->shuffle,
+                        (uint64_t)(c->data_seed >= 0 ? c->data_seed : c->seed), err));
     TRY(checkpoint_open(s->config->model_name_or_path, CHECKPOINT_CONFIG_ONLY, &p->shape, err));
     TRY(model_new(p->shape, b, s->longest, &p->model, err));
     p->model->train_all = !s->method->adapter;
@@ -56,39 +88,105 @@ static int64_t head_chunk(const struct session *s) {
     return rows < CHUNK_MOST ? rows : CHUNK_MOST;
 }
 
-/* Tokens of the largest micro-batch there can be. */
-static int64_t largest_batch(const struct session *s, int64_t limit) {
-    int64_t step, most = limit;
-    if (s->eval.n == 0 && checked_mul_i64(s->per_step, s->longest, &step) && step < most)
-        most = step;
-    return most > s->longest ? most : s->longest;
+/* ---- the largest micro-batch ---- */
+
+static void take_largest(struct packing *p, const struct dataset *d, struct extent *most) {
+    for (int64_t i = 0; i < p->n; i++) {
+        int64_t tokens = packing_tokens(p, d, i), rows = 0;
+        for (int64_t k = p->begin[i]; k < p->begin[i + 1]; k++)
+            rows += sample_rows(d, p->sample[k]);
+        if (tokens > most->tokens) most->tokens = tokens;
+        if (rows > most->rows) most->rows = rows;
+    }
 }
 
-/* ---- booking ---- */
-
-/* Bytes of the largest module's decomposition: W, its copy, both factors, LAPACK's workspace. */
-static size_t init_bytes(const struct session *s) {
-    size_t most = 0;
-    if (!s->method->adapter || !s->method->needs_weight) return 0;
-    for (int i = 0; i < MODULES; i++) {
-        size_t m = (size_t)module_rows(&s->base->config, (enum module)i),
-               n = (size_t)module_cols(&s->base->config, (enum module)i), k = m < n ? m : n;
-        size_t bytes = sizeof(double) * (2 * m * n + k * (m + n) + 4 * k * k + 8 * k);
-        if (bytes > most) most = bytes;
+/* The micro-batches of every step and of the evaluation as they will be packed, until `enough`. */
+static struct extent walk(struct planner *p, int64_t limit, struct extent enough) {
+    const struct session *s = p->s;
+    struct packing *packing = &p->loader.packing;
+    struct extent most = {1, 1};
+    int64_t window[LOADER_WINDOW], n;
+    for (int64_t step = 1; step <= s->total_steps; step++) {
+        if (most.tokens >= enough.tokens && most.rows >= enough.rows) return most;
+        const int64_t *samples = loader_step(&p->loader, step, &n);
+        packing_fill(packing, &s->data, samples, n, limit);
+        take_largest(packing, &s->data, &most);
+    }
+    for (int64_t at = 0; at < s->eval.n; at += LOADER_WINDOW) {
+        if (most.tokens >= enough.tokens && most.rows >= enough.rows) return most;
+        n = s->eval.n - at < LOADER_WINDOW ? s->eval.n - at : LOADER_WINDOW;
+        for (int64_t i = 0; i < n; i++) window[i] = at + i;
+        packing_fill(packing, &s->eval, window, n, limit);
+        take_largest(packing, &s->eval, &most);
     }
     return most;
 }
 
-static void book_data(const struct session *s, struct plan *plan) {
+/* Without data to look at, or with too many steps to walk: all samples as long as the longest. */
+static struct extent bound(const struct session *s, int64_t limit) {
+    int64_t step, most = limit;
+    if (s->eval.n == 0 && checked_mul_i64(s->per_step, s->longest, &step) && step < most)
+        most = step;
+    if (most < s->longest) most = s->longest;
+    return (struct extent){most, most};
+}
+
+static struct extent largest_batch(struct planner *p, int64_t limit) {
+    const struct session *s = p->s;
+    int64_t seen, most = limit > s->longest ? limit : s->longest;
+    bool can_walk = s->data.n && checked_mul_i64(s->total_steps, s->per_step, &seen) &&
+                    seen <= WALK_MOST && s->eval.n <= WALK_MOST;
+    if (!can_walk) return bound(s, limit);
+    if (p->walked != limit) p->most = walk(p, limit, (struct extent){most, s->head_chunk});
+    p->walked = limit;
+    return p->most;
+}
+
+/* ---- booking ---- */
+
+/* Bytes of one decomposition: what the chain's first method says, which has a fixed part for its
+ * blocks, and for small matrices less: W, its copy, both factors, LAPACK's workspace. */
+static size_t one_init_bytes(const struct session *s, enum module module) {
+    int64_t m = module_rows(&s->base->config, module), n = module_cols(&s->base->config, module);
+    const struct svd_request q = {.end = s->method->end, .rank = s->config->r};
+    size_t chosen = svd_memory(m, n, &q), k = (size_t)(m < n ? m : n);
+    size_t whole = sizeof(double) * (2 * (size_t)(m * n) + k * (size_t)(m + n) + 4 * k * k + 8 * k);
+    return chosen < whole ? chosen : whole;
+}
+
+/* Bytes of decompositions side by side, one a thread, each of the largest module. */
+static size_t init_bytes(const struct session *s) {
+    size_t most = 0, all;
+    if (!s->method->adapter || !s->method->needs_weight) return 0;
+    for (int i = 0; i < MODULES; i++) {
+        size_t bytes = one_init_bytes(s, (enum module)i);
+        if (bytes > most) most = bytes;
+    }
+    if (!checked_mul(most, (size_t)threads_count(), &all) || all > INIT_MOST) all = INIT_MOST;
+    return all > most ? all : most;
+}
+
+static size_t data_bytes(const struct session *s) {
     const struct dataset *sets[] = {&s->data, &s->eval};
     size_t bytes = 0;
     for (int i = 0; i < 2; i++)
         if (sets[i]->n)
             bytes += (size_t)sets[i]->begin[sets[i]->n] * (sizeof(int32_t) + 1) +
                      (size_t)(sets[i]->n + 1) * sizeof(int64_t);
-    plan_add(plan, PLAN_SESSION, bytes, "tokenised data");
-    plan_add(plan, PLAN_SESSION, (size_t)s->data.n * sizeof(int64_t), "data order");
+    return bytes;
+}
+
+static void book_data(const struct session *s, struct plan *plan) {
+    plan_add(plan, PLAN_SESSION, data_bytes(s), "tokenised data");
+    plan_add(plan, PLAN_SESSION, loader_bytes(&s->data, s->per_step), "data order and packing");
     plan_add(plan, PLAN_SESSION, micro_batch_bytes(s->max_tokens, s->max_tokens), "micro-batch");
+}
+
+/* What the process holds already, without the data that book_data counts, and what a run adds. */
+static size_t program_bytes(const struct session *s) {
+    size_t held = resident_anonymous(), data = data_bytes(s);
+    return (held > data ? held - data : 0) + PROGRAM_PAGES + RUN_BYTES +
+           (size_t)threads_count() * THREAD_BYTES;
 }
 
 static size_t directory_weights(const char *path) {
@@ -120,13 +218,33 @@ static void book_pages(const struct planner *p, struct plan *plan) {
     if (bytes > 0) plan_add(plan, PLAN_SESSION, bytes, "weights as stored (file pages)");
 }
 
-static enum mil_status book(struct planner *p, struct plan *plan, struct mil_error *err) {
+/* Full training has its own weights in the compute type: what model_new converts is freed before the
+ * first step, and from scratch there is nothing to convert or map. */
+static size_t book_replaced(const struct session *s, struct plan *plan) {
+    size_t bytes = 0, kept = 0;
+    for (size_t i = 0; i < plan->n; i++) {
+        struct plan_entry e = plan->entries[i];
+        if (s->config->from_scratch && str_starts(e.name, "weights ")) continue;
+        if (!s->method->adapter && str_starts(e.name, "weights as ")) {
+            e.lifetime = PLAN_CALL;
+            bytes += e.bytes;
+        }
+        plan->entries[kept++] = e;
+    }
+    plan->n = kept;
+    return bytes;
+}
+
+static enum mil_status book(struct planner *p, size_t baseline, struct plan *plan,
+                            struct mil_error *err) {
     const struct session *s = p->s;
     size_t params = 0;
     struct adapter_options o;
     plan_release(plan);
     memset(plan, 0, sizeof *plan);
+    plan_add(plan, PLAN_SESSION, baseline, "program, libraries, tokenizer");
     model_plan(s->base, p->b, s->longest, plan);
+    p->start = book_replaced(s, plan);
     book_pages(p, plan);
     if (s->method->adapter) {
         session_adapter_options(s, &o);
@@ -136,21 +254,21 @@ static enum mil_status book(struct planner *p, struct plan *plan, struct mil_err
         full_plan(&s->base->config, p->b, plan);
         params = (size_t)s->base->config.layers * (2 + 2 * MODULES) + 3;
     }
-    plan_add(plan, PLAN_SESSION, optimizer_bytes(s->trainable, params, backend_real(p->b)),
-             "optimiser moments");
+    p->moments = optimizer_bytes(s->trainable, params, backend_real(p->b));
+    plan_add(plan, PLAN_SESSION, p->moments, "optimiser moments");
     book_data(s, plan);
     struct step_options step = {s->max_tokens, s->max_tokens, s->head_chunk, s->recompute};
     step_plan(p->model, &step, plan);
     if (init_bytes(s) > 0)
-        plan_add(plan, PLAN_CALL, init_bytes(s), "initialisation: one module in f64");
+        plan_add(plan, PLAN_CALL, init_bytes(s), "initialisation: decompositions");
+    p->start += init_bytes(s);
     return plan->status == MIL_OK ? MIL_OK : error_nomem(err, 0);
 }
 
-/* Bytes beyond the baseline. */
-static size_t peak_of(const struct session *s, const struct plan *plan) {
-    size_t init = init_bytes(s),
-           work = plan_bytes(plan, PLAN_STEP) + plan_bytes(plan, PLAN_CALL) - init;
-    return plan_bytes(plan, PLAN_SESSION) + (work > init ? work : init);
+static size_t peak_of(const struct planner *p, const struct plan *plan) {
+    size_t session = plan_bytes(plan, PLAN_SESSION), before = session - p->moments + p->start;
+    size_t work = plan_bytes(plan, PLAN_STEP) + plan_bytes(plan, PLAN_CALL) - p->start;
+    return session + work > before ? session + work : before;
 }
 
 /* ---- choosing ---- */
@@ -158,12 +276,15 @@ static size_t peak_of(const struct session *s, const struct plan *plan) {
 static enum mil_status try_one(struct planner *p, int64_t tokens, bool recompute,
                                struct memory_plan *out, bool *fits, struct mil_error *err) {
     p->s->tokens_per_micro_batch = tokens;
-    p->s->max_tokens = largest_batch(p->s, tokens);
-    p->s->recompute = recompute;
     p->s->head_chunk = head_chunk(p->s);
-    TRY(book(p, &out->plan, err));
-    out->peak = peak_of(p->s, &out->plan);
-    *fits = out->available == 0 || out->peak <= out->available / 5 * 4;
+    struct extent most = largest_batch(p, tokens);
+    p->s->max_tokens = most.tokens;
+    /* Where no micro-batch fills a chunk of rows, less is reserved; the cut stays the same: none. */
+    if (p->s->head_chunk > most.rows) p->s->head_chunk = most.rows;
+    p->s->recompute = recompute;
+    TRY(book(p, out->baseline, &out->plan, err));
+    out->peak = peak_of(p, &out->plan);
+    *fits = out->available == 0 || out->peak - out->baseline <= out->available / 5 * 4;
     return MIL_OK;
 }
 
@@ -185,7 +306,7 @@ static enum mil_status choose(struct planner *p, struct memory_plan *out, bool *
 
 static void explain(const struct session *s, struct memory_plan *out, bool fits) {
     char need[32], have[32];
-    format_bytes(need, out->peak);
+    format_bytes(need, out->peak - out->baseline);
     format_bytes(have, out->available);
     str_addf(&out->choices,
              "tokens_per_micro_batch %" PRId64 " (%s; the longest sample has %" PRId64 " tokens)\n",
@@ -207,14 +328,15 @@ enum mil_status plan_choose(struct session *s, struct backend *b, struct memory_
     struct planner p;
     bool fits = true;
     memset(out, 0, sizeof *out);
-    out->baseline = mem_current_rss();
+    resident_trim();
+    out->baseline = program_bytes(s);
     out->available = mem_machine_available();
     enum mil_status st = planner_init(&p, s, b, err);
     if (st == MIL_OK) st = choose(&p, out, &fits, err);
     planner_release(&p);
     TRY(st);
     explain(s, out, fits);
-    out->peak += out->baseline;
+    if (out->peak < mem_peak_rss()) out->peak = mem_peak_rss(); /* reading the data took more */
     return str_status(&out->choices, err);
 }
 

@@ -13,12 +13,13 @@
 struct backend;
 struct memory_plan {
     struct plan plan;
-    size_t baseline; /* what the process holds already (program, libraries) */
-    size_t peak; /* predicted of the resident set: baseline + session + max(step + call, init) */
+    size_t baseline;    /* program, libraries, tokenizer; the first entry of the plan */
+    size_t peak;        /* predicted of the resident set: session + max(step + call, init) */
     size_t available;   /* of the machine, now */
     struct str choices; /* lines, each with its newline */
 };
-/* Choose s->tokens_per_micro_batch (unless it is set above 0 already: a resumed run's), max_tokens,
+/* The freed parts of the heap are given back to the system first (core/resident.h).
+ * Choose s->tokens_per_micro_batch (unless it is set above 0 already: a resumed run's), max_tokens,
  * head_chunk and recompute, and book everything into *out.  memory_plan_release also after failure.
  */
 enum mil_status plan_choose(struct session *s, struct backend *b, struct memory_plan *out,

@@ -60,6 +60,7 @@ static struct kern_term own_term(const struct product_term *t) {
                               .trans_b = t->flags & MATMUL_TRANS_B,
                               .k = ta ? t->a.rows : t->a.cols,
                               .lda = t->a.ld,
+                              .b_type = t->b.dtype,
                               .ldb = t->b.ld,
                               .mask = t->mask.data,
                               .ld_mask = t->mask.ld,

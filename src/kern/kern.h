@@ -192,15 +192,21 @@ struct kern_sum_squares {
 
 /* One product of a sum of products: op(A) [m, k] times op(B) [k, n]; op transposes.  With a mask (a bit
  * for each element of C, rows ld_mask bytes apart, the lowest bit of a byte first) the product's elements are
- * multiplied by `kept` where the bit is set and by `dropped` elsewhere (an exact 0 where that is 0). */
+ * multiplied by `kept` where the bit is set and by `dropped` elsewhere (an exact 0 where that is 0).  B in blocks
+ * stands for its elements rounded to act. */
 struct kern_term {
-    const void *a, *b; /* act */
+    const void *a, *b; /* act, or b in blocks */
     bool trans_a, trans_b;
+    enum dtype b_type;   /* a type that kern_takes_blocks accepts: rows of whole blocks; any other: act */
     int64_t k, lda, ldb; /* in elements */
     const uint8_t *mask;
     int64_t ld_mask;
     double kept, dropped;
 };
+static inline bool kern_takes_blocks(enum dtype t) {
+    return t == DT_Q4_0 || t == DT_Q4_1 || t == DT_Q5_0 || t == DT_Q5_1 || t == DT_Q8_0 ||
+           t == DT_Q4_K || t == DT_Q5_K || t == DT_Q6_K;
+}
 /* Items (see kern_product_cut): C = alpha sum over terms + beta addend + bias, C [m, n], summed in real and
  * rounded once.  Terms are added in order and each over k in order: an element is one chain of multiply-adds
  * (a masked term: a chain of its own, added as a whole), whatever the shape and the cut.  The variants fuse

@@ -8,8 +8,42 @@
 #error "included by table_tmpl.h"
 #endif
 
+#include "kern/dequant.h"
+
+/* Elements [col, col + n) of B's stored row, in whole groups of 32, as act. */
+enum { B_PIECE = 256 };
+static void b_row(const struct kern_term *t, int64_t row, int64_t col, int64_t n, act *out) {
+    float wide[2 * B_PIECE];
+    int64_t elems = (int64_t)dtype_block_elems(t->b_type), before = col % elems;
+    const unsigned char *p = t->b;
+    p += (row * t->ldb + col - before) / elems * (int64_t)dtype_block_bytes(t->b_type);
+    dequant_to_f32(t->b_type, p, (before + n + elems - 1) / elems * elems, wide);
+    for (int64_t i = 0; i < n; i++) out[i] = act_store((real)wide[before + i]);
+}
+
+/* term_row with B in blocks. */
+static void blocks_row(const struct kern_term *t, int64_t i, int64_t j0, int64_t n, real *sum) {
+    act b[B_PIECE];
+    for (int64_t k = 0; !t->trans_b && k < t->k; k++) {
+        real x = load_any(ACT_TYPE, t->a, t->trans_a ? k * t->lda + i : i * t->lda + k);
+        b_row(t, k, j0, n, b);
+        for (int64_t j = 0; j < n; j++) sum[j] += x * act_load(b[j]);
+    }
+    for (int64_t j = 0; t->trans_b && j < n; j++)
+        for (int64_t k = 0; k < t->k; k++) {
+            int64_t left = t->k - k / B_PIECE * B_PIECE;
+            if (k % B_PIECE == 0) b_row(t, j0 + j, k, left < B_PIECE ? left : B_PIECE, b);
+            real x = load_any(ACT_TYPE, t->a, t->trans_a ? k * t->lda + i : i * t->lda + k);
+            sum[j] += x * act_load(b[k % B_PIECE]);
+        }
+}
+
 /* sum[j] += the term's a_ik b_kj, for columns [j0, j0 + n). */
 static void term_row(const struct kern_term *t, int64_t i, int64_t j0, int64_t n, real *sum) {
+    if (kern_takes_blocks(t->b_type)) {
+        blocks_row(t, i, j0, n, sum);
+        return;
+    }
     for (int64_t k = 0; k < t->k; k++) {
         real x = load_any(ACT_TYPE, t->a, t->trans_a ? k * t->lda + i : i * t->lda + k);
         for (int64_t j = 0; j < n; j++) {

@@ -150,21 +150,48 @@ static void few_block(int64_t m, int64_t n_k, struct unit_rows a, struct few_row
     }
 }
 
+/* The columns [j, j + n) of an item against n_k elements of w. */
+static void few_blocks(int64_t m, int64_t n, int64_t n_k, struct unit_rows a, struct few_rows w,
+                       float *c, bool add) {
+    int64_t j = 0;
+    for (; m == 1 && j + 2 * VL <= n; j += 2 * VL, w.p += 2 * VL * w.ld)
+        few_1_wide(n_k, a, w, c + j, add);
+    for (; j < n; j += VL, w.p += VL * w.ld) few_block(m, n_k, a, w, c + j, add);
+}
+
+/* The same from blocks, by way of the first-level cache. */
+static void few_from_blocks(const struct kern_term *t, const struct product_item *x, int64_t k0,
+                            int64_t n_k, struct unit_rows a, act *buffer, float *c, bool add) {
+    int64_t most = x->rows == 1 ? 2 * VL : VL;
+    for (int64_t j = 0, n; j < x->cols; j += n) {
+        n = least(most, x->cols - j);
+        struct blocks b = blocks_from(t, x->j0 + j);
+        uintptr_t next = (uintptr_t)b.p + (uintptr_t)(n * b.bytes);
+        for (int64_t k = 0; k < n_k; k += BLOCKS_PIECE) {
+            int64_t piece = least(BLOCKS_PIECE, n_k - k);
+            struct unit_rows part = {a.p + k, a.row, a.step};
+            struct few_rows w = {buffer, BLOCKS_PIECE};
+            blocks_rows(&b, k0 + k, n, piece, buffer, BLOCKS_PIECE, next);
+            few_blocks(x->rows, n, piece, part, w, c + j, add || k > 0);
+            next += (uintptr_t)(n * b_bytes(t, piece));
+        }
+    }
+}
+
 /* One term where it suits: returns how many elements of k are in the sums; the rest is the panel's. */
 static int64_t add_few(const struct kern_term *t, const struct product_item *x,
                        struct product_tile *tile, float *sums, bool add) {
     if (!t->trans_b || t->trans_a || x->rows > FEW_ROWS || x->cols % VL != 0) return 0;
     int64_t whole = t->k / FEW_STEP * FEW_STEP, room = whole, k = 0;
-    if (!rows_in_place(t))
-        room = KERN_PRODUCT_ROWS * PACKED_STEPS * UNIT / x->rows / FEW_STEP * FEW_STEP;
+    if (!rows_in_place(t)) room = KERN_PRODUCT_ROWS * PACKED_STEPS * UNIT / x->rows / GROUP * GROUP;
     for (; k < whole; k += least(room, whole - k)) {
-        int64_t n_k = least(room, whole - k), j = 0;
+        int64_t n_k = least(room, whole - k);
         struct unit_rows a = rows_of(t, x, k, n_k, tile->a);
         struct few_rows w = {(const act *)t->b + x->j0 * t->ldb + k, t->ldb};
-        for (; x->rows == 1 && j + 2 * VL <= x->cols; j += 2 * VL, w.p += 2 * VL * w.ld)
-            few_1_wide(n_k, a, w, sums + j, add || k > 0);
-        for (; j < x->cols; j += VL, w.p += VL * w.ld)
-            few_block(x->rows, n_k, a, w, sums + j, add || k > 0);
+        if (kern_takes_blocks(t->b_type))
+            few_from_blocks(t, x, k, n_k, a, tile->w, sums, add || k > 0);
+        else
+            few_blocks(x->rows, x->cols, n_k, a, w, sums, add || k > 0);
     }
     return k;
 }

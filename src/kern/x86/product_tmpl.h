@@ -7,10 +7,14 @@
  *     b [steps][64][UNIT]     panel of op(B), packed from the matrix as it is stored: 64 k / 8 cycles beside the
  *                             384 k 64 / 32 of the products, so weights need no packed copy, nor two
  *     a [rows][k]             op(A): read where it lies, or packed when it is transposed or must be widened
- *     c [rows][64]            sums, f32; t the same for a masked term */
+ *     c [rows][64]            sums, f32; t the same for a masked term
+ *
+ * A matrix in GGUF's blocks is made act a few rows at a time on the way. */
 #ifndef KERN_FILL
 #error "included by table_tmpl.h"
 #endif
+
+#include "kern/x86/dequant_tmpl.h"
 
 enum {
     PANEL_STEPS = 768, /* of k, with rows read where they lie: 192 KiB a panel */
@@ -21,6 +25,7 @@ _Static_assert((int)KERN_PRODUCT_COLS == (int)TILE, "product_units's width");
 struct product_tile {
     _Alignas(64) unit b[PANEL_STEPS * TILE * UNIT], a[KERN_PRODUCT_ROWS * PACKED_STEPS * UNIT];
     _Alignas(64) float c[KERN_PRODUCT_ROWS * TILE], t[KERN_PRODUCT_ROWS * TILE];
+    _Alignas(64) act w[2 * VL * BLOCKS_PIECE]; /* some of B, where it is in blocks */
 };
 
 /* What part of C an item is. */
@@ -58,10 +63,45 @@ static int64_t block_of(const struct kern_term *t, int64_t k) {
     return least((rows_in_place(t) ? PANEL_STEPS : PACKED_STEPS) * UNIT, t->k - k);
 }
 
+/* Bytes of n elements of B, whole blocks or groups where it is in blocks. */
+static int64_t b_bytes(const struct kern_term *t, int64_t n) {
+    if (!kern_takes_blocks(t->b_type)) return n * (int64_t)sizeof(act);
+    return n * (int64_t)dtype_block_bytes(t->b_type) / (int64_t)dtype_block_elems(t->b_type);
+}
+static struct blocks blocks_from(const struct kern_term *t, int64_t row) {
+    int64_t bytes = b_bytes(t, t->ldb);
+    return (struct blocks){(const unsigned char *)t->b + row * bytes, bytes, t->b_type};
+}
+
+/* pack_panel with B in blocks; w: room for 2 VL x BLOCKS_PIECE. */
+static void pack_blocks(const struct kern_term *t, const struct product_item *x, int64_t k0,
+                        int64_t n_k, act *w, unit *panel) {
+    if (!t->trans_b) {
+        for (int64_t k = 0; k < n_k; k += VL) {
+            struct blocks b = blocks_from(t, k0 + k);
+            int64_t rows = least(VL, n_k - k);
+            blocks_rows(&b, x->j0, rows, x->cols, w, TILE, 0);
+            pack_straight(w, TILE, rows, x->cols, panel + k * TILE, TILE);
+        }
+        return;
+    }
+    for (int64_t r = 0; r < x->cols; r += VL) {
+        struct blocks b = blocks_from(t, x->j0 + r);
+        int64_t rows = least(VL, x->cols - r);
+        for (int64_t k = 0; k < n_k; k += BLOCKS_PIECE) {
+            int64_t n = least(BLOCKS_PIECE, n_k - k);
+            blocks_rows(&b, k0 + k, rows, n, w, BLOCKS_PIECE, 0);
+            pack_turned(w, BLOCKS_PIECE, rows, n, panel + k * TILE + r * UNIT);
+        }
+    }
+}
+
 static void pack_panel(const struct kern_term *t, const struct product_item *x, int64_t k0,
-                       int64_t n_k, unit *panel) {
+                       int64_t n_k, act *w, unit *panel) {
     const act *b = t->b;
-    if (t->trans_b)
+    if (kern_takes_blocks(t->b_type))
+        pack_blocks(t, x, k0, n_k, w, panel);
+    else if (t->trans_b)
         pack_turned(b + x->j0 * t->ldb + k0, t->ldb, x->cols, n_k, panel);
     else
         pack_straight(b + k0 * t->ldb + x->j0, t->ldb, n_k, x->cols, panel, TILE);
@@ -109,12 +149,12 @@ static struct panel_source source_after(const struct kern_product *a, int64_t i,
     const struct kern_term *term = &a->terms[t];
     if (x.rows <= 0 || term->k == 0) return none;
     int64_t n_k = block_of(term, k), along = term->trans_b ? n_k : x.cols;
-    const act *b =
-        (const act *)term->b + (term->trans_b ? x.j0 * term->ldb + k : k * term->ldb + x.j0);
-    return (struct panel_source){.p = (const char *)b,
-                                 .ld = term->ldb * (int64_t)sizeof(act),
+    int64_t row = term->trans_b ? x.j0 : k, col = term->trans_b ? k : x.j0;
+    int64_t ld = b_bytes(term, term->ldb);
+    return (struct panel_source){.p = (const char *)term->b + row * ld + b_bytes(term, col),
+                                 .ld = ld,
                                  .rows = term->trans_b ? x.cols : n_k,
-                                 .lines = (along * (int64_t)sizeof(act) + LINE - 1) / LINE};
+                                 .lines = (b_bytes(term, along) + LINE - 1) / LINE};
 }
 
 /* Ask for the lines that are due after `part` of `parts` groups. */
@@ -159,7 +199,7 @@ static void add_term(const struct kern_product *a, int64_t i, int64_t t,
     add = add || few > 0;
     for (int64_t k = few, n_k; k < term->k; k += n_k, add = true) {
         n_k = block_of(term, k);
-        pack_panel(term, x, k, n_k, tile->b);
+        pack_panel(term, x, k, n_k, tile->w, tile->b);
         struct unit_rows rows = rows_of(term, x, k, n_k, tile->a);
         struct panel_source ahead = source_after(a, i, t, k);
         bool complete = stores && k + n_k == term->k;

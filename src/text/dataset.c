@@ -21,7 +21,7 @@
 #include "text/dataset_rows.h"
 #include "text/dataset_split.h"
 
-#define BATCH 1024                    /* rows in memory at once, */
+#define BATCH 256                     /* rows in memory at once, */
 #define BATCH_BYTES ((size_t)4 << 20) /* or so many bytes of them and one row more */
 #define GRAIN 4                       /* rows a thread takes at once */
 

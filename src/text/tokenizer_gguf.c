@@ -194,23 +194,27 @@ static enum mil_status read_tokenizer(const struct gguf_file *f, struct tokenize
     return tokenizer_finish(t, err);
 }
 
-/* Everything the file says about its tokenizer. */
-static void note_metadata(const struct gguf_file *f, struct tokenizer *t) {
-    static const char prefix[] = "tokenizer.";
+/* A value's bytes in the file; strings stand there one behind the other, each after its length. */
+static size_t value_bytes(const struct gguf_kv *kv) {
     static const unsigned char sizes[] = {
         [GGUF_U8] = 1,  [GGUF_I8] = 1,  [GGUF_U16] = 2, [GGUF_I16] = 2,
         [GGUF_U32] = 4, [GGUF_I32] = 4, [GGUF_F32] = 4, [GGUF_BOOL] = 1,
         [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8};
+    enum gguf_type type = kv->type == GGUF_ARRAY ? kv->elem : kv->type;
+    if (!kv->strings) return type < sizeof sizes ? (size_t)kv->n * sizes[type] : 0;
+    const struct gguf_str *last = kv->n ? &kv->strings[kv->n - 1] : NULL;
+    return last ? (size_t)((const unsigned char *)last->data + last->n - kv->data) : 0;
+}
+
+/* Everything the file says about its tokenizer. */
+static void note_metadata(const struct gguf_file *f, struct tokenizer *t) {
+    static const char prefix[] = "tokenizer.";
     for (size_t i = 0; i < gguf_kv_count(f); i++) {
         const struct gguf_kv *kv = gguf_kv_at(f, i);
         if (kv->key.n < sizeof prefix || memcmp(kv->key.data, prefix, sizeof prefix - 1) != 0)
             continue;
         tokenizer_note(t, "key", kv->key.data, kv->key.n);
-        enum gguf_type type = kv->type == GGUF_ARRAY ? kv->elem : kv->type;
-        for (uint64_t k = 0; kv->strings && k < kv->n; k++)
-            tokenizer_note(t, "", kv->strings[k].data, kv->strings[k].n);
-        if (!kv->strings && type < sizeof sizes)
-            tokenizer_note(t, "values", kv->data, (size_t)kv->n * sizes[type]);
+        tokenizer_note(t, "value", kv->data, value_bytes(kv));
     }
 }
 

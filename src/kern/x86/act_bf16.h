@@ -13,5 +13,8 @@ static inline vf act_load(const act *p) {
 static inline void act_store(act *p, vf x) {
     vf_to_bf16(p, x);
 }
+static inline void act_store_wide(act *p, const vf x[WIDE]) {
+    vf_to_bf16_wide(p, x);
+}
 
 #endif

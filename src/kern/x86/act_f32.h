@@ -13,5 +13,8 @@ static inline vf act_load(const act *p) {
 static inline void act_store(act *p, vf x) {
     vf_store(p, x);
 }
+static inline void act_store_wide(act *p, const vf x[WIDE]) {
+    for (int k = 0; k < WIDE; k++) vf_store(p + k * VL, x[k]);
+}
 
 #endif

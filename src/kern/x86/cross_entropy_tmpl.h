@@ -48,8 +48,18 @@ static double row_exp_sum(const float *z, int64_t n, float *top) {
     return total;
 }
 
-static inline void softmax_lanes(act *d, const float *z, vf top, vf weight, int64_t n) {
-    act_store_n(d, weight * vf_exp(real_load_n(z, n) - top), n);
+/* d = weight exp(z - top). */
+static void logit_gradient(act *d, const float *z, int64_t n, vf top, vf weight) {
+    int64_t c = 0;
+    for (; c + WIDE * VL <= n; c += WIDE * VL) {
+        vf p[WIDE];
+        for (int k = 0; k < WIDE; k++) p[k] = weight * vf_exp(vf_load(z + c + k * VL) - top);
+        act_store_wide(d + c, p);
+    }
+    for (; c < n; c += VL) {
+        int64_t m = lanes_left(c, n);
+        act_store_n(d + c, weight * vf_exp(real_load_n(z + c, m) - top), m);
+    }
 }
 
 static void cross_entropy(const struct kern_cross_entropy *a, int64_t begin, int64_t end) {
@@ -61,10 +71,7 @@ static void cross_entropy(const struct kern_cross_entropy *a, int64_t begin, int
         ((float *)a->loss)[t * a->ld_loss] = (float)(log(sum) + gap);
         if (!a->dlogits) continue;
         act *d = (act *)a->dlogits + t * a->ld_dlogits;
-        vf tops = vf_set(top), weight = vf_set((float)(a->scale / sum));
-        int64_t c = 0;
-        for (; c + VL <= a->cols; c += VL) softmax_lanes(d + c, z + c, tops, weight, VL);
-        if (c < a->cols) softmax_lanes(d + c, z + c, tops, weight, a->cols - c);
+        logit_gradient(d, z, a->cols, vf_set(top), vf_set((float)(a->scale / sum)));
         /* The label's own entry, p - 1, from the exact exponent and without a rounded p between. */
         float lanes[VL] = {(float)(a->scale * (exp(-gap) / sum - 1.0))};
         act_store_n(d + label, vf_load(lanes), 1);

@@ -129,12 +129,12 @@ static uint64_t philox_scalar_group(const struct philox *p, uint64_t counter, ui
 /* Bit i of the n groups: the word of element 4 counter + i exceeds the limit. */
 static void philox_groups(struct philox *p, uint64_t counter, int64_t n, uint32_t limit,
                           uint64_t *out) {
-    enum { EACH = PHILOX_GROUP / (2 * VL), WIDE = PHILOX_VECTORS / EACH };
+    enum { EACH = PHILOX_GROUP / (2 * VL), MOST = PHILOX_VECTORS / EACH };
     while (n > 0) {
-        int64_t done = WIDE > 1 && n >= WIDE ? WIDE : 1;
+        int64_t done = MOST > 1 && n >= MOST ? MOST : 1;
         uint32_t lower = (uint32_t)counter, upper = (uint32_t)((counter & PHILOX_LAST) >> 32);
         if (upper != p->upper) philox_upper(p, upper);
-        if (lower > UINT32_MAX - WIDE * PHILOX_COUNTERS) {
+        if (lower > UINT32_MAX - MOST * PHILOX_COUNTERS) {
             done = 1;
             *out = philox_scalar_group(p, counter, limit);
         } else if (done > 1) {
@@ -184,29 +184,31 @@ static inline uint32_t dropout_bits(const uint8_t *mask, int64_t i) {
     return bits;
 }
 
-/* With the types as constants where it is made for them. */
-static inline void dropout_apply_lanes(const struct kern_dropout_apply *a, enum dtype from,
-                                       enum dtype kept, enum dtype change, int64_t i, int64_t n) {
-    vf x = vf_load_any(from, a->x, i, n);
+static inline void dropout_apply_lanes(const struct kern_dropout_apply *a, int64_t i, int64_t n) {
+    vf x = vf_load_any(a->x_type, a->x, i, n);
     /* Not x times 0: a dropped infinity is 0. */
     vf v = vf_keep(dropout_bits(a->mask, i), x * vf_set((float)a->inv_keep));
-    vf_store_any(kept, a->kept, i, n, v);
-    if (a->change) vf_store_any(change, a->change, i, n, v - x);
+    vf_store_any(a->kept_type, a->kept, i, n, v);
+    if (a->change) vf_store_any(a->change_type, a->change, i, n, v - x);
 }
-static inline void dropout_apply_types(const struct kern_dropout_apply *a, enum dtype from,
-                                       enum dtype kept, enum dtype change, int64_t begin,
-                                       int64_t end) {
-    int64_t i = begin;
-    for (; i + VL <= end; i += VL) dropout_apply_lanes(a, from, kept, change, i, VL);
-    if (i < end) dropout_apply_lanes(a, from, kept, change, i, end - i);
+/* WIDE vectors where all is act. */
+static inline void dropout_apply_wide(const struct kern_dropout_apply *a, int64_t i) {
+    vf kept[WIDE], change[WIDE];
+    for (int k = 0; k < WIDE; k++) {
+        vf x = act_load((const act *)a->x + i + k * VL);
+        kept[k] = vf_keep(dropout_bits(a->mask, i + k * VL), x * vf_set((float)a->inv_keep));
+        change[k] = kept[k] - x;
+    }
+    act_store_wide((act *)a->kept + i, kept);
+    if (a->change) act_store_wide((act *)a->change + i, change);
 }
 
 static void dropout_apply(const struct kern_dropout_apply *a, int64_t begin, int64_t end) {
-    bool all_act = a->x_type == ACT_TYPE && a->kept_type == ACT_TYPE;
-    if (all_act && (!a->change || a->change_type == ACT_TYPE))
-        dropout_apply_types(a, ACT_TYPE, ACT_TYPE, ACT_TYPE, begin, end);
-    else
-        dropout_apply_types(a, a->x_type, a->kept_type, a->change_type, begin, end);
+    bool all_act = a->x_type == ACT_TYPE && a->kept_type == ACT_TYPE &&
+                   (!a->change || a->change_type == ACT_TYPE);
+    int64_t i = begin;
+    for (; all_act && i + WIDE * VL <= end; i += WIDE * VL) dropout_apply_wide(a, i);
+    for (; i < end; i += VL) dropout_apply_lanes(a, i, lanes_left(i, end));
 }
 
 /* Elements [i, i + n), n <= 64, with their bits. */

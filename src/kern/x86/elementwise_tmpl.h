@@ -63,31 +63,48 @@ static void map(const struct kern_map *a, int64_t begin, int64_t end) {
         map_types(a, to, from, begin, end);
 }
 
-static inline vf sigmoid(vf x) {
-    return vf_set(1.0f) / (vf_set(1.0f) + vf_exp(vf_set(0.0f) - x));
-}
-
-static inline void swiglu_fwd_lanes(const struct kern_swiglu *a, int64_t i, int64_t n) {
+static inline vf swiglu_value(const struct kern_swiglu *a, int64_t i, int64_t n) {
     vf g = act_load_n((const act *)a->g + i, n), u = act_load_n((const act *)a->u + i, n);
-    act_store_n((act *)a->h + i, g * sigmoid(g) * u, n);
+    return g * u / (vf_set(1.0f) + vf_exp(vf_set(0.0f) - g));
 }
 static void swiglu_fwd(const struct kern_swiglu *a, int64_t begin, int64_t end) {
+    act *h = a->h;
     int64_t i = begin;
-    for (; i + VL <= end; i += VL) swiglu_fwd_lanes(a, i, VL);
-    if (i < end) swiglu_fwd_lanes(a, i, end - i);
+    for (; i + WIDE * VL <= end; i += WIDE * VL) {
+        vf v[WIDE];
+        for (int k = 0; k < WIDE; k++) v[k] = swiglu_value(a, i + k * VL, VL);
+        act_store_wide(h + i, v);
+    }
+    for (; i < end; i += VL) {
+        int64_t n = lanes_left(i, end);
+        act_store_n(h + i, swiglu_value(a, i, n), n);
+    }
 }
 
-static inline void swiglu_bwd_lanes(const struct kern_swiglu *a, int64_t i, int64_t n) {
-    vf one = vf_set(1.0f);
+static inline void swiglu_gradient(const struct kern_swiglu *a, int64_t i, int64_t n, vf *dg,
+                                   vf *du) {
     vf g = act_load_n((const act *)a->g + i, n), u = act_load_n((const act *)a->u + i, n);
-    vf dh = act_load_n((const act *)a->dh + i, n), s = sigmoid(g);
-    act_store_n((act *)a->dg + i, dh * u * s * vf_fma(g, one - s, one), n);
-    act_store_n((act *)a->du + i, dh * g * s, n);
+    vf one = vf_set(1.0f), s = one / (one + vf_exp(vf_set(0.0f) - g));
+    vf ds = act_load_n((const act *)a->dh + i, n) * s;
+    *dg = ds * u * vf_fma(g, one - s, one);
+    *du = ds * g;
 }
 static void swiglu_bwd(const struct kern_swiglu *a, int64_t begin, int64_t end) {
+    act *to_g = a->dg, *to_u = a->du;
     int64_t i = begin;
-    for (; i + VL <= end; i += VL) swiglu_bwd_lanes(a, i, VL);
-    if (i < end) swiglu_bwd_lanes(a, i, end - i);
+    for (; i + WIDE * VL <= end; i += WIDE * VL) {
+        vf dg[WIDE], du[WIDE];
+        for (int k = 0; k < WIDE; k++) swiglu_gradient(a, i + k * VL, VL, &dg[k], &du[k]);
+        act_store_wide(to_g + i, dg);
+        act_store_wide(to_u + i, du);
+    }
+    for (; i < end; i += VL) {
+        int64_t n = lanes_left(i, end);
+        vf dg, du;
+        swiglu_gradient(a, i, n, &dg, &du);
+        act_store_n(to_g + i, dg, n);
+        act_store_n(to_u + i, du, n);
+    }
 }
 
 /* The reference's  lr ((m / bias1) / (sqrt(v / bias2) + eps) + decay (p + base))  with one division:

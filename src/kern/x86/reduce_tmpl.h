@@ -5,7 +5,7 @@
 #endif
 
 /* Columns [c, c + n), n <= SUM_COLUMNS: side by side, so that a row's piece is read whole. */
-static void bias_grad_columns(const struct kern_bias_grad *a, int64_t c, int64_t n) {
+static inline void bias_grad_columns(const struct kern_bias_grad *a, int64_t c, int64_t n) {
     double total[SUM_COLUMNS] = {0};
     for (int64_t block = 0; block < a->rows; block += SUM_BLOCK) {
         int64_t past = block + SUM_BLOCK < a->rows ? block + SUM_BLOCK : a->rows;
@@ -22,8 +22,9 @@ static void bias_grad_columns(const struct kern_bias_grad *a, int64_t c, int64_t
 }
 
 static void bias_grad(const struct kern_bias_grad *a, int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; c += SUM_COLUMNS)
-        bias_grad_columns(a, c, end - c < SUM_COLUMNS ? end - c : SUM_COLUMNS);
+    int64_t c = begin;
+    for (; c + SUM_COLUMNS <= end; c += SUM_COLUMNS) bias_grad_columns(a, c, SUM_COLUMNS);
+    if (c < end) bias_grad_columns(a, c, end - c);
 }
 
 /* Squares in double, exact for the types of 32 bits and fewer, summed in SQUARE_SUMS vectors. */

@@ -95,7 +95,7 @@ static void rmsnorm_bwd(const struct kern_rmsnorm *a, int64_t begin, int64_t end
 
 /* Columns [c, c + n), n <= SUM_COLUMNS: side by side, so that a row's piece is read whole.  Rows are
  * added in f32 within a block, blocks in double. */
-static void rmsnorm_bwd_w_columns(const struct kern_rmsnorm *a, int64_t c, int64_t n) {
+static inline void rmsnorm_bwd_w_columns(const struct kern_rmsnorm *a, int64_t c, int64_t n) {
     double total[SUM_COLUMNS] = {0};
     for (int64_t block = 0; block < a->rows; block += SUM_BLOCK) {
         int64_t past = block + SUM_BLOCK < a->rows ? block + SUM_BLOCK : a->rows;
@@ -116,6 +116,7 @@ static void rmsnorm_bwd_w_columns(const struct kern_rmsnorm *a, int64_t c, int64
 }
 
 static void rmsnorm_bwd_w(const struct kern_rmsnorm *a, int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; c += SUM_COLUMNS)
-        rmsnorm_bwd_w_columns(a, c, end - c < SUM_COLUMNS ? end - c : SUM_COLUMNS);
+    int64_t c = begin;
+    for (; c + SUM_COLUMNS <= end; c += SUM_COLUMNS) rmsnorm_bwd_w_columns(a, c, SUM_COLUMNS);
+    if (c < end) rmsnorm_bwd_w_columns(a, c, end - c);
 }

@@ -427,6 +427,21 @@ static inline float vf_top(vf x) {
     return lanes[0];
 }
 
+/* WIDE vectors, to be computed side by side: a long chain of operations on one leaves the units waiting,
+ * and processors look ahead by a hundred operations or so. */
+enum { WIDE = VL == 16 ? 4 : 2 };
+static inline void vf_to_bf16_wide(bf16 *p, const vf x[WIDE]) {
+#if defined(__AVX512BF16__)
+    uint32_t small = 0;
+    for (int k = 0; k < WIDE; k++) small |= _mm512_fpclass_ps_mask(x[k], 0x20);
+    if (!small) {
+        for (int k = 0; k < WIDE; k++) vh_store(p + k * VL, (__m256i)_mm512_cvtneps_pbh(x[k]));
+        return;
+    }
+#endif
+    for (int k = 0; k < WIDE; k++) vf_to_bf16(p + k * VL, x[k]);
+}
+
 /* n <= VL elements of any type but f64, from element i. */
 static inline vf vf_load_any(enum dtype t, const void *p, int64_t i, int64_t n) {
     if (t == DT_F32) {

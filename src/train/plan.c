@@ -28,8 +28,10 @@
 #include "train/loader.h"
 #include "train/optimizer.h"
 
-/* Tokens of a micro-batch unless the user or a longer sample says otherwise. */
-enum { AUTO_TOKENS = 2048 };
+/* Tokens of a micro-batch unless the user or a longer sample says otherwise.  GSM8K on SmolLM2, LoRA,
+ * bf16, one thread of a Zen 4, seconds of two steps (6,700 tokens) and peak: 256 tokens 26.3 and 633
+ * MiB, 512 25.8 and 721, 768 25.7 and 830, 1024 25.4 and 938, 2048 26.3 and 1376. */
+enum { AUTO_TOKENS = 1024 };
 enum { LOGITS_ELEMENTS = 1 << 24, CHUNK_LEAST = 32, CHUNK_MOST = 1024 };
 /* Pages of the program and its libraries that a run touches; what it takes from the heap beside booked
  * buffers (log, JSON, the library's own), a thread's stack and buffers. */

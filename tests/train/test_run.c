@@ -69,7 +69,7 @@ static void the_files_of_a_run(void **state) {
     struct config c, again;
     char path[PATH_CAP];
     tiny_config(&c, dir, more);
-    assert_ok(config_assign(&c, "tokens_per_micro_batch=2048", &err));
+    assert_ok(config_assign(&c, "tokens_per_micro_batch=1024", &err));
     assert_ok(path_join(path, dir, "train_config.yaml", &err));
     assert_ok(config_init(&again, &err));
     assert_ok(config_read(&again, path, &err));

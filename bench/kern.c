@@ -122,7 +122,7 @@ static void run_adamw(struct data *d) {
     struct adamw h = {1e-3, .9, .999, 1e-8, 0, .1, .001, 1};
     be_adamw(d->s, tensor_rows(d->logits, 0, 16), tensor_rows(d->logits, 16, 16),
              tensor_rows(d->logits, 32, 16), tensor_rows(d->logits, 48, 16), (struct tensor){0},
-             &h);
+             (struct tensor){0}, &h);
 }
 static void run_sum_squares(struct data *d) {
     be_sum_squares(d->s, d->rx);

@@ -206,12 +206,13 @@ void be_dropout_apply(struct stream *s, struct tensor kept, struct tensor change
 /* AdamW with decoupled decay: g' = grad_scale * g; m, v updated with g'; then
  *   p -= lr * ( (m / bias1) / (sqrt(v / bias2) + eps) + weight_decay * (p + base) )
  * where base (may lack data) is a frozen part of the parameter: the parameter proper is base + p.
- * All real, same shape; bias1 = 1 - beta1^t, bias2 = 1 - beta2^t. */
+ * All real, same shape; bias1 = 1 - beta1^t, bias2 = 1 - beta2^t.  copy (may lack data): act, becomes
+ * the new p rounded. */
 struct adamw {
     double lr, beta1, beta2, eps, weight_decay, bias1, bias2, grad_scale;
 };
 void be_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor v, struct tensor g,
-              struct tensor base, const struct adamw *hyper);
+              struct tensor base, struct tensor copy, const struct adamw *hyper);
 /* Sum of squares in double, in a fixed order; waits for the stream. NaN and infinity propagate. */
 double be_sum_squares(struct stream *s, struct tensor t);
 

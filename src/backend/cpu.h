@@ -48,7 +48,7 @@ void cpu_dropout_mask(struct stream *s, struct tensor mask, int64_t cols,
 void cpu_dropout_apply(struct stream *s, struct tensor kept, struct tensor change, struct tensor x,
                        struct tensor mask, double p);
 void cpu_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor v, struct tensor g,
-               struct tensor base, const struct adamw *hyper);
+               struct tensor base, struct tensor copy, const struct adamw *hyper);
 double cpu_sum_squares(struct stream *s, struct tensor t);
 
 /* cpu_rows.c */

@@ -13,7 +13,7 @@
 #include "backend/cpu.h"
 #include "core/threads.h"
 
-enum { SEGMENT = 4096, CHUNK = 16384, MAX_OPERANDS = 5 };
+enum { SEGMENT = 4096, CHUNK = 16384, MAX_OPERANDS = 6 };
 
 struct pieces {
     /* Run the kernel on n elements of each operand, from (row, col). */
@@ -222,11 +222,12 @@ static void run_adamw(const struct pieces *p, int64_t row, int64_t col, int64_t 
     a.v = piece_at(p, 2, row, col);
     a.g = piece_at(p, 3, row, col);
     a.base = piece_at(p, 4, row, col);
+    a.copy = piece_at(p, 5, row, col);
     p->kern->adamw(&a, 0, n);
 }
 
 void cpu_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor v, struct tensor g,
-               struct tensor base, const struct adamw *h) {
+               struct tensor base, struct tensor copy, const struct adamw *h) {
     struct kern_adamw args = {.lr = h->lr,
                               .beta1 = h->beta1,
                               .beta2 = h->beta2,
@@ -237,8 +238,8 @@ void cpu_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor
                               .grad_scale = h->grad_scale};
     struct pieces pieces = {.run = run_adamw,
                             .kern = &cpu_of(s)->kern,
-                            .t = {p, m, v, g, base},
-                            .n_t = 5,
+                            .t = {p, m, v, g, base, copy},
+                            .n_t = 6,
                             .args = &args};
     flatten(&pieces);
     for_pieces(&pieces);

@@ -306,12 +306,14 @@ void be_dropout_apply(struct stream *s, struct tensor kept, struct tensor change
 /* ---- optimiser ---- */
 
 void be_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor v, struct tensor g,
-              struct tensor base, const struct adamw *hyper) {
+              struct tensor base, struct tensor copy, const struct adamw *hyper) {
     REQUIRE(is_real(s, p) && is_real(s, m) && is_real(s, v) && is_real(s, g));
     REQUIRE(same_shape(m, p) && same_shape(v, p) && same_shape(g, p));
     REQUIRE(!base.data || (is_real(s, base) && same_shape(base, p)));
+    REQUIRE(!copy.data || (is_act(s, copy) && same_shape(copy, p)));
     if (is_empty(p)) return;
-    TIMED(PROFILE_ADAMW, 7 * bytes_of(p), s->backend->ops->adamw(s, p, m, v, g, base, hyper));
+    TIMED(PROFILE_ADAMW, (base.data ? 8 : 7) * bytes_of(p) + (copy.data ? bytes_of(copy) : 0),
+          s->backend->ops->adamw(s, p, m, v, g, base, copy, hyper));
 }
 double be_sum_squares(struct stream *s, struct tensor t) {
     REQUIRE(is_sound(t) && is_plain_float(t));

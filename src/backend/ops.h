@@ -57,7 +57,8 @@ struct backend_ops {
     void (*dropout_apply)(struct stream *s, struct tensor kept, struct tensor change,
                           struct tensor x, struct tensor mask, double p);
     void (*adamw)(struct stream *s, struct tensor p, struct tensor m, struct tensor v,
-                  struct tensor g, struct tensor base, const struct adamw *hyper);
+                  struct tensor g, struct tensor base, struct tensor copy,
+                  const struct adamw *hyper);
     double (*sum_squares)(struct stream *s, struct tensor t);
 };
 

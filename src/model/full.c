@@ -4,7 +4,8 @@
  * Three slabs, each in the canonical order of the weights:
  *     masters (real) | gradients (real) | copies of the matrices (act; absent where act is real)
  * The model's tensors point at the copies (vectors: at the masters), its gradient tensors at the
- * gradients.  refresh rounds the masters into the copies after the optimiser has changed them. */
+ * gradients.  The optimiser rounds new masters into the copies as it makes them, refresh those that come
+ * from elsewhere. */
 #include "model/full.h"
 
 #include <stdio.h>
@@ -25,7 +26,7 @@ static void take_all(struct full *f, struct arena *a, enum full_part part) {
         case FULL_MASTERS: p->value = tensor_take(a, real, s.rows, s.cols, "master"); break;
         case FULL_GRADIENTS: p->grad = tensor_take(a, real, s.rows, s.cols, "gradient"); break;
         case FULL_COPIES:
-            if (copied) f->copies[i] = tensor_take(a, act, s.rows, s.cols, "copy");
+            if (copied) p->copy = tensor_take(a, act, s.rows, s.cols, "copy");
             break;
         case FULL_PARTS: break;
         }
@@ -34,7 +35,6 @@ static void take_all(struct full *f, struct arena *a, enum full_part part) {
 
 static void free_frame(struct full *f) {
     mem_free(f->trainable.params);
-    mem_free(f->copies);
     mem_free(f);
 }
 
@@ -44,8 +44,7 @@ static enum mil_status frame_new(struct model *m, struct full **out, struct mil_
     size_t n = weight_count(&m->config);
     f->m = m;
     f->trainable.params = mem_calloc(MEM_ADAPTER, n, sizeof *f->trainable.params);
-    f->copies = mem_calloc(MEM_OTHER, n, sizeof *f->copies);
-    if (!f->trainable.params || !f->copies) {
+    if (!f->trainable.params) {
         free_frame(f);
         return error_nomem(err, n * sizeof *f->trainable.params);
     }
@@ -149,8 +148,10 @@ static enum mil_status start_weight(struct full *f, size_t i, struct mil_error *
 
 static void refresh(void *owner, struct stream *s) {
     struct full *f = owner;
-    for (size_t i = 0; i < f->trainable.n; i++)
-        if (tensor_present(f->copies[i])) be_copy(s, f->copies[i], f->trainable.params[i].value);
+    for (size_t i = 0; i < f->trainable.n; i++) {
+        const struct param *p = &f->trainable.params[i];
+        if (tensor_present(p->copy)) be_copy(s, p->copy, p->value);
+    }
 }
 
 /* Point the model's tensors at copies (or masters) and gradients. */
@@ -159,7 +160,7 @@ static void adopt(struct full *f) {
     for (size_t i = 0; i < f->trainable.n; i++) {
         struct weight_slot s = weight_slot_at(&m->config, i);
         const struct param *p = &f->trainable.params[i];
-        *model_tensor(m, &s) = tensor_present(f->copies[i]) ? f->copies[i] : p->value;
+        *model_tensor(m, &s) = tensor_present(p->copy) ? p->copy : p->value;
         *model_gradient(m, &s) = p->grad;
         be_zero(backend_stream(m->backend), p->grad);
     }
@@ -190,6 +191,7 @@ enum mil_status full_new(struct model *m, struct full **out, struct mil_error *e
     adopt(f);
     f->trainable.refresh = refresh;
     f->trainable.owner = f;
+    f->trainable.copies_only = true;
     refresh(f, backend_stream(m->backend));
     TRY_GOTO(stream_sync(backend_stream(m->backend), err));
     *out = f;

@@ -9,7 +9,6 @@ enum full_part { FULL_MASTERS, FULL_GRADIENTS, FULL_COPIES, FULL_PARTS };
 struct full {
     struct model *m;
     struct trainable trainable; /* one param a weight, canonical order; the head only if untied */
-    struct tensor *copies;      /* one a param, without data where the master itself serves */
     struct arena slab[FULL_PARTS];
 };
 size_t full_bytes_of(struct tensor t);

@@ -77,9 +77,10 @@ void optimizer_step(struct optimizer *o, int64_t step, double norm,
     for (size_t i = 0; i < o->trainable->n; i++) {
         struct param *p = &o->trainable->params[i];
         hyper.weight_decay = p->decay ? rates->weight_decay : 0;
-        be_adamw(s, p->value, o->m[i], o->v[i], p->grad, p->base, &hyper);
+        be_adamw(s, p->value, o->m[i], o->v[i], p->grad, p->base, p->copy, &hyper);
     }
-    if (o->trainable->refresh) o->trainable->refresh(o->trainable->owner, s);
+    if (o->trainable->refresh && !o->trainable->copies_only)
+        o->trainable->refresh(o->trainable->owner, s);
 }
 
 size_t optimizer_dead(const struct optimizer *o, const char *skip, char *out, size_t cap) {

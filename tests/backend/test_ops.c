@@ -498,7 +498,7 @@ static void adamw_torch(void **state) {
     (void)state;
     struct backend *b = open_backend(DT_F64);
     struct stream *s = backend_stream(b);
-    double p[3] = {1, -2, 0.5}, m[3] = {0}, v[3] = {0}, base[3] = {0.75, -1, 0}, delta[3];
+    double p[3] = {1, -2, 0.5}, m[3] = {0}, v[3] = {0}, base[3] = {0.75, -1, 0}, delta[3], copy[3];
     for (int i = 0; i < 3; i++) delta[i] = p[i] - base[i];
     double dm[3] = {0}, dv[3] = {0};
     for (int t = 1; t <= 5; t++) {
@@ -506,14 +506,17 @@ static void adamw_torch(void **state) {
         struct adamw h = {1e-2, 0.9, 0.999, 1e-8, 0.1, 1 - pow(0.9, t), 1 - pow(0.999, t), 1};
         struct tensor tg = tensor_of(g, DT_F64, 1, 3);
         be_adamw(s, tensor_of(p, DT_F64, 1, 3), tensor_of(m, DT_F64, 1, 3),
-                 tensor_of(v, DT_F64, 1, 3), tg, (struct tensor){0}, &h);
+                 tensor_of(v, DT_F64, 1, 3), tg, (struct tensor){0}, tensor_of(copy, DT_F64, 1, 3),
+                 &h);
         /* The same parameter as a frozen base and a trained rest; gradients scaled by 2 and back. */
         for (int i = 0; i < 3; i++) g[i] *= 2;
         h.grad_scale = 0.5;
         be_adamw(s, tensor_of(delta, DT_F64, 1, 3), tensor_of(dm, DT_F64, 1, 3),
-                 tensor_of(dv, DT_F64, 1, 3), tg, tensor_of(base, DT_F64, 1, 3), &h);
+                 tensor_of(dv, DT_F64, 1, 3), tg, tensor_of(base, DT_F64, 1, 3), (struct tensor){0},
+                 &h);
         for (int i = 0; i < 3; i++) {
             assert_true(fabs(p[i] - torch_adamw[t - 1][i]) < 1e-14);
+            assert_true(copy[i] == p[i]);
             assert_true(fabs(base[i] + delta[i] - p[i]) < 1e-14);
         }
     }

@@ -489,12 +489,15 @@ static void adamw_case(const struct kern *k, const struct kern *oracle, int64_t 
         b[i] = buf_new(DT_F32, 1, n, 0, 1);
         buf_fill(&b[i], FILL_NORMAL, i, 1);
     }
+    struct buf copy = buf_new(k->act, 1, n, 0, 1);
+    buf_fill(&copy, FILL_POISON, 0, 0);
     for (int64_t i = 0; i < n; i++) buf_set(&b[2], 0, i, fabs(b[2].f64[i])); /* v >= 0 */
     struct kern_adamw a = {.p = b[0].p,
                            .m = b[1].p,
                            .v = b[2].p,
                            .g = b[3].p,
                            .base = with_base ? b[4].p : NULL,
+                           .copy = with_base ? NULL : copy.p,
                            .lr = 0x1p-7,
                            .beta1 = 0.875,
                            .beta2 = 0.96875,
@@ -507,6 +510,7 @@ static void adamw_case(const struct kern *k, const struct kern *oracle, int64_t 
         a; /* the constants are exact in f32: only the data's arithmetic differs */
     e.p = b[0].f64, e.m = b[1].f64, e.v = b[2].f64, e.g = b[3].f64;
     e.base = with_base ? b[4].f64 : NULL;
+    e.copy = NULL;
     k->adamw(&a, 0, n);
     oracle->adamw(&e, 0, n);
     /* Each moment is two products and a sum of numbers below 6 and 36. The step m / bias1 /
@@ -519,6 +523,12 @@ static void adamw_case(const struct kern *k, const struct kern *oracle, int64_t 
     for (int64_t i = 0; i < n; i++) least_v = fmin(least_v, b[2].f64[i]);
     double step_error = 40 * U * 6 / sqrt(fmax(least_v, 1e-12));
     buf_compare(&x, &b[0], "p", 2 * U, 0x1p-7 * (step_error + 6 * U));
+    for (int64_t i = 0; i < n && a.copy; i++) { /* the rounding of what p now is */
+        float p = ((float *)b[0].p)[i];
+        copy.f64[i] = k->act == DT_BF16 ? (double)bf16_to_f32(bf16_from_f32(p)) : (double)p;
+    }
+    if (a.copy) buf_compare(&x, &copy, "copy", 0, 0);
+    buf_free(&copy);
     for (int i = 0; i < 5; i++) buf_free(&b[i]);
 }
 

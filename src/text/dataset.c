@@ -42,7 +42,7 @@ struct loader {
     const struct dataset_options *options;
     struct sample *batch;
     struct row_slice *slices;
-    struct tokenizer_scratch **scratch; /* one a thread */
+    struct tokenizer_scratch **scratch; /* one a thread, made when it first has a row */
     int n_scratch;
     const struct records *records; /* the source that is being read */
     const struct row_format *format;
@@ -112,8 +112,10 @@ static enum mil_status label(const struct loader *l, struct sample *s, struct mi
 static void encode_row(struct loader *l, struct sample *s, json_t *json) {
     int thread = threads_index();
     REQUIRE(thread < l->n_scratch);
+    s->status =
+        l->scratch[thread] ? MIL_OK : tokenizer_scratch_new(l->tok, &l->scratch[thread], &s->err);
     s->tokens.scratch = l->scratch[thread];
-    s->status = row_parse(l->format, json, &s->row, &s->err);
+    if (s->status == MIL_OK) s->status = row_parse(l->format, json, &s->row, &s->err);
     s->labelled = s->status == MIL_OK && has_answer(&s->row);
     if (s->status == MIL_OK) s->status = tokenize(l, s, &s->err);
     if (s->status == MIL_OK) s->status = label(l, s, &s->err);
@@ -290,7 +292,6 @@ static enum mil_status open_loader(struct loader *l, struct mil_error *err) {
     l->scratch = mem_calloc(MEM_TEXT, (size_t)l->n_scratch, sizeof *l->scratch);
     if (!d->begin || !l->batch || !l->slices || !l->scratch)
         return error_nomem(err, BATCH * sizeof *l->batch);
-    for (int i = 0; i < l->n_scratch; i++) TRY(tokenizer_scratch_new(l->tok, &l->scratch[i], err));
     return MIL_OK;
 }
 

@@ -106,7 +106,7 @@ static void product_case(const struct kern *k, const struct kern *oracle, int64_
 static void product_table(const struct kern *k, const struct kern *oracle) {
     static const int64_t shapes[][3] = {{0, 3, 3},   {1, 1, 1},     {1, 65, 300},  {2, 17, 0},
                                         {5, 64, 7},  {7, 15, 257},  {193, 66, 40}, {64, 130, 256},
-                                        {12, 33, 9}, {49, 64, 1550}};
+                                        {12, 33, 9}, {49, 64, 1700}};
     for (int i = 0; i < 10; i++)
         for (int mode = 0; mode < 64; mode += i < 6 ? 1 : 5)
             for (int f = 0; f < 2; f++) {

@@ -35,75 +35,94 @@ struct unit_rows {
     int64_t row, step;
 };
 
-/* C [m <= MICRO_ROWS][nv vectors] (+)= A B; C's rows are TILE apart.  m and nv are constants where this is
- * inlined, so that the sums live in registers. */
-static inline __attribute__((always_inline)) void
-micro_units(int m, int nv, int64_t steps, struct unit_rows a, const unit *b, float *c, bool add) {
+/* A stretch of k: rows and the number of steps; the panels of consecutive stretches lie one behind the other. */
+struct unit_stretch {
+    struct unit_rows rows;
+    int64_t steps;
+};
+
+/* C [m <= MICRO_ROWS][nv vectors] (+)= rows [first, first + m) of n stretches times B; C's rows are TILE apart.  m and
+ * nv are constants where this is inlined, so that the sums live in registers. */
+static inline __attribute__((always_inline)) void micro_units(int m, int nv, int64_t first,
+                                                              const struct unit_stretch *a, int n,
+                                                              const unit *b, float *c, bool add) {
     vf sum[MICRO_ROWS][MICRO_VECTORS];
     for (int i = 0; i < m; i++)
         for (int v = 0; v < nv; v++) sum[i][v] = add ? vf_load(c + i * TILE + v * VL) : vf_set(0);
-    /* Two bases and the stride: three registers address six rows. */
-    const unit *low = a.p, *high = a.p + 3 * a.row;
-    for (int64_t s = 0; s < steps; s++) {
-        for (int i = 0; i < m; i++)
-            for (int v = 0; v < nv; v++)
-                sum[i][v] = multiply_add(i < 3 ? low + i * a.row : high + (i - 3) * a.row,
-                                         b + v * VL * UNIT, sum[i][v]);
-        low += a.step;
-        high += a.step;
-        b += TILE * UNIT;
+    for (int k = 0; k < n; k++) {
+        /* Two bases and the stride: three registers address six rows. */
+        int64_t row = a[k].rows.row, step = a[k].rows.step;
+        const unit *low = a[k].rows.p + first * row, *high = low + 3 * row;
+        for (int64_t s = 0; s < a[k].steps; s++) {
+            for (int i = 0; i < m; i++)
+                for (int v = 0; v < nv; v++)
+                    sum[i][v] = multiply_add(i < 3 ? low + i * row : high + (i - 3) * row,
+                                             b + v * VL * UNIT, sum[i][v]);
+            low += step;
+            high += step;
+            b += TILE * UNIT;
+        }
     }
     for (int i = 0; i < m; i++)
         for (int v = 0; v < nv; v++) vf_store(c + i * TILE + v * VL, sum[i][v]);
 }
 
-/* All m rows for nv vectors of the columns. */
-static inline __attribute__((always_inline)) void panel_units(int nv, int64_t m, int64_t steps,
-                                                              struct unit_rows a, const unit *b,
-                                                              float *c, bool add) {
-    int64_t i = 0;
-    for (; i + MICRO_ROWS <= m; i += MICRO_ROWS, a.p += MICRO_ROWS * a.row)
-        micro_units(MICRO_ROWS, nv, steps, a, b, c + i * TILE, add);
-    c += i * TILE;
-    switch (m - i) {
-    case 5: micro_units(5, nv, steps, a, b, c, add); break;
-    case 4: micro_units(4, nv, steps, a, b, c, add); break;
-    case 3: micro_units(3, nv, steps, a, b, c, add); break;
-    case 2: micro_units(2, nv, steps, a, b, c, add); break;
-    case 1: micro_units(1, nv, steps, a, b, c, add); break;
+/* Rows [first, first + m) for nv vectors of the columns. */
+static inline __attribute__((always_inline)) void panel_units(int nv, int64_t first, int64_t m,
+                                                              const struct unit_stretch *a, int n,
+                                                              const unit *b, float *c, bool add) {
+    for (; m >= MICRO_ROWS; m -= MICRO_ROWS, first += MICRO_ROWS, c += MICRO_ROWS * TILE)
+        micro_units(MICRO_ROWS, nv, first, a, n, b, c, add);
+    switch (m) {
+    case 5: micro_units(5, nv, first, a, n, b, c, add); break;
+    case 4: micro_units(4, nv, first, a, n, b, c, add); break;
+    case 3: micro_units(3, nv, first, a, n, b, c, add); break;
+    case 2: micro_units(2, nv, first, a, n, b, c, add); break;
+    case 1: micro_units(1, nv, first, a, n, b, c, add); break;
     default: break;
     }
 }
 
 /* Functions of their own: in one, the loops would compete for registers. */
-static __attribute__((noinline)) void panel_1(int64_t m, int64_t steps, struct unit_rows a,
-                                              const unit *b, float *c, bool add) {
-    panel_units(1, m, steps, a, b, c, add);
+static __attribute__((noinline)) void panel_1(int64_t first, int64_t m,
+                                              const struct unit_stretch *a, int n, const unit *b,
+                                              float *c, bool add) {
+    panel_units(1, first, m, a, n, b, c, add);
 }
-static __attribute__((noinline)) void panel_2(int64_t m, int64_t steps, struct unit_rows a,
-                                              const unit *b, float *c, bool add) {
-    panel_units(2, m, steps, a, b, c, add);
+static __attribute__((noinline)) void panel_2(int64_t first, int64_t m,
+                                              const struct unit_stretch *a, int n, const unit *b,
+                                              float *c, bool add) {
+    panel_units(2, first, m, a, n, b, c, add);
 }
-static __attribute__((noinline)) void panel_most(int64_t m, int64_t steps, struct unit_rows a,
-                                                 const unit *b, float *c, bool add) {
-    panel_units(MICRO_VECTORS, m, steps, a, b, c, add);
+static __attribute__((noinline)) void panel_most(int64_t first, int64_t m,
+                                                 const struct unit_stretch *a, int n, const unit *b,
+                                                 float *c, bool add) {
+    panel_units(MICRO_VECTORS, first, m, a, n, b, c, add);
 }
 
-/* C [m][vectors * VL <= TILE] (+)= A [m][steps] B, C's rows TILE apart. */
-static void product_units(int64_t vectors, int64_t m, int64_t steps, struct unit_rows a,
-                          const unit *b, float *c, bool add) {
+/* C [m][vectors * VL <= TILE] (+)= rows [first, first + m) of n stretches times B, C's rows TILE apart. */
+static void stretches_product(int64_t vectors, int64_t first, int64_t m,
+                              const struct unit_stretch *a, int n, const unit *b, float *c,
+                              bool add) {
     while (vectors > 0) {
         int64_t nv = vectors >= MICRO_VECTORS ? MICRO_VECTORS : vectors >= 2 ? 2 : 1;
         if (nv == 1)
-            panel_1(m, steps, a, b, c, add);
+            panel_1(first, m, a, n, b, c, add);
         else if (nv == MICRO_VECTORS)
-            panel_most(m, steps, a, b, c, add);
+            panel_most(first, m, a, n, b, c, add);
         else
-            panel_2(m, steps, a, b, c, add);
+            panel_2(first, m, a, n, b, c, add);
         vectors -= nv;
         b += nv * VL * UNIT;
         c += nv * VL;
     }
+}
+
+/* One stretch. */
+static void product_units(int64_t vectors, int64_t m, int64_t steps, struct unit_rows a,
+                          const unit *b, float *c, bool add) {
+    struct unit_stretch one = {a, steps};
+    stretches_product(vectors, 0, m, &one, 1, b, c, add);
 }
 
 /* ---- packing ---- */

@@ -17,7 +17,7 @@
 #include "kern/x86/dequant_tmpl.h"
 
 enum {
-    PANEL_STEPS = 768, /* of k, with rows read where they lie: 192 KiB a panel */
+    PANEL_STEPS = 832, /* of k, with rows read where they lie: 208 KiB of panels */
     PACKED_STEPS = 128 /* with packed rows */
 };
 _Static_assert((int)KERN_PRODUCT_COLS == (int)TILE, "product_units's width");
@@ -188,31 +188,6 @@ static void product_store(const struct kern_product *a, const struct product_ite
 
 #include "kern/x86/product_few_tmpl.h"
 
-/* sums (+)= term t of item i.  stores: C is stored as soon as a group of rows is complete, so that the stores, which
- * miss the caches, pass beside the next group's products. */
-static void add_term(const struct kern_product *a, int64_t i, int64_t t,
-                     const struct product_item *x, struct product_tile *tile, float *sums, bool add,
-                     bool stores) {
-    const struct kern_term *term = &a->terms[t];
-    int64_t few = add_few(term, x, tile, sums, add);
-    if (few == term->k && stores) product_store(a, x, sums, 0, x->rows);
-    add = add || few > 0;
-    for (int64_t k = few, n_k; k < term->k; k += n_k, add = true) {
-        n_k = block_of(term, k);
-        pack_panel(term, x, k, n_k, tile->w, tile->b);
-        struct unit_rows rows = rows_of(term, x, k, n_k, tile->a);
-        struct panel_source ahead = source_after(a, i, t, k);
-        bool complete = stores && k + n_k == term->k;
-        for (int64_t r = 0; r < x->rows; r += MICRO_ROWS, rows.p += MICRO_ROWS * rows.row) {
-            int64_t n = least(MICRO_ROWS, x->rows - r);
-            fetch_ahead(&ahead, r + n, x->rows);
-            product_units(x->vectors, n, (n_k + UNIT - 1) / UNIT, rows, tile->b, sums + r * TILE,
-                          add);
-            if (complete) product_store(a, x, sums, r, n);
-        }
-    }
-}
-
 static inline uint32_t mask_bits(const uint8_t *row, int64_t first) {
     uint16_t bits;
     memcpy(&bits, row + first / 8, VL / 8);
@@ -234,21 +209,98 @@ static void add_masked(const struct kern_term *t, const struct product_item *x, 
         }
 }
 
+/* An item under way: blocks of terms whose panels lie side by side, to be added by one pass over the rows. */
+enum { PRODUCT_RUN = 8 };
+struct product_run {
+    const struct kern_product *a;
+    int64_t i; /* the item's index */
+    struct product_item x;
+    struct product_tile *tile;
+    struct unit_stretch stretch[PRODUCT_RUN];
+    int n;
+    int64_t steps, t, k; /* of the panels; the last block's term and place */
+};
+
+/* sums (+)= what waits.  stores: C is stored as soon as a group of rows is complete, so that the stores, which miss
+ * the caches, pass beside the next group's products. */
+static void run_flush(struct product_run *run, float *sums, bool add, bool stores) {
+    if (run->n == 0) return;
+    const struct product_item *x = &run->x;
+    struct panel_source ahead = source_after(run->a, run->i, run->t, run->k);
+    for (int64_t r = 0; r < x->rows; r += MICRO_ROWS) {
+        int64_t n = least(MICRO_ROWS, x->rows - r);
+        fetch_ahead(&ahead, r + n, x->rows);
+        stretches_product(x->vectors, r, n, run->stretch, run->n, run->tile->b, sums + r * TILE,
+                          add);
+        if (stores) product_store(run->a, x, sums, r, n);
+    }
+    run->n = 0;
+    run->steps = 0;
+}
+
+/* Append term t from element k on, as far as it fits beside what waits; otherwise that is added to sums first, and *add
+ * becomes true. */
+static void run_append(struct product_run *run, int64_t t, int64_t k, float *sums, bool *add) {
+    const struct kern_term *term = &run->a->terms[t];
+    struct product_tile *tile = run->tile;
+    bool alone = !rows_in_place(term); /* tile->a holds one block */
+    for (int64_t n_k; k < term->k; k += n_k) {
+        n_k = block_of(term, k);
+        int64_t steps = (n_k + UNIT - 1) / UNIT;
+        if (run->n > 0 && (alone || run->n == PRODUCT_RUN || run->steps + steps > PANEL_STEPS)) {
+            run_flush(run, sums, *add, false);
+            *add = true;
+        }
+        pack_panel(term, &run->x, k, n_k, tile->w, tile->b + run->steps * TILE * UNIT);
+        run->stretch[run->n++] =
+            (struct unit_stretch){rows_of(term, &run->x, k, n_k, tile->a), steps};
+        run->steps += steps;
+        run->t = t;
+        run->k = k;
+    }
+}
+
+/* A masked term: a chain of its own in tile->t. */
+static void add_masked_term(struct product_run *run, int64_t t) {
+    const struct kern_term *term = &run->a->terms[t];
+    float *sums = run->tile->t;
+    int64_t few = add_few(term, &run->x, run->tile, sums, false);
+    bool add = few > 0;
+    run_append(run, t, few, sums, &add);
+    run_flush(run, sums, add, false);
+    if (term->k > 0) add_masked(term, &run->x, sums, run->tile->c);
+}
+
+static void product_item(struct product_run *run) {
+    const struct kern_product *a = run->a;
+    const struct product_item *x = &run->x;
+    float *sums = run->tile->c;
+    bool add = false; /* sums hold something */
+    for (int64_t t = 0; t < a->n_terms; t++) {
+        const struct kern_term *term = &a->terms[t];
+        if (!term->mask) {
+            int64_t few = run->n > 0 ? 0 : add_few(term, x, run->tile, sums, add);
+            add = add || few > 0;
+            run_append(run, t, few, sums, &add);
+            continue;
+        }
+        if (run->n > 0 || !add) {
+            if (run->n == 0) memset(sums, 0, (size_t)x->rows * TILE * sizeof *sums);
+            run_flush(run, sums, add, false);
+            add = true;
+        }
+        add_masked_term(run, t);
+    }
+    bool waiting = run->n > 0;
+    if (!waiting && !add) memset(sums, 0, (size_t)x->rows * TILE * sizeof *sums);
+    run_flush(run, sums, add, true);
+    if (!waiting) product_store(a, x, sums, 0, x->rows);
+}
+
 static void product(const struct kern_product *a, int64_t begin, int64_t end) {
     struct product_tile tile;
     for (int64_t i = begin; i < end; i++) {
-        struct product_item x = item_at(a, i);
-        bool begun = false, stored = false;
-        for (int64_t t = 0; t < a->n_terms; t++) {
-            const struct kern_term *term = &a->terms[t];
-            stored = t + 1 == a->n_terms && !term->mask && term->k > 0;
-            if (term->mask && !begun) memset(tile.c, 0, (size_t)x.rows * TILE * sizeof *tile.c);
-            add_term(a, i, t, &x, &tile, term->mask ? tile.t : tile.c, begun && !term->mask,
-                     stored);
-            if (term->mask) add_masked(term, &x, tile.t, tile.c);
-            begun = begun || term->mask || term->k > 0;
-        }
-        if (!begun) memset(tile.c, 0, (size_t)x.rows * TILE * sizeof *tile.c);
-        if (!stored) product_store(a, &x, tile.c, 0, x.rows);
+        struct product_run run = {.a = a, .i = i, .x = item_at(a, i), .tile = &tile};
+        product_item(&run);
     }
 }

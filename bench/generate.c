@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* generate.c - tokens per second of generation: prompts in (prefill), tokens out (decoding).
  *
- *     bench_generate MODEL [bf16|f32] [prompt tokens] [new tokens]
+ *     bench_generate MODEL [bf16|f32] [prompt tokens] [new tokens] [batch]
  *
- * Runs batches of 1, 4, 16 random prompts, greedy, and prints for each: milliseconds until every
+ * Runs batches of 1, 4, 16 (or the one given) random prompts, greedy, and prints for each: milliseconds until every
  * prompt has its first token, prompt tokens per second, and new tokens per second after that.  A
  * stop token ends a prompt early; the rate counts what was made. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/threads.h"
 #include "milora/generate.h"
@@ -63,9 +64,13 @@ int main(int argc, char **argv) {
     struct mil_model_options o = {.path = argc > 1 ? argv[1] : NULL};
     size_t length = argc > 3 ? strtoul(argv[3], NULL, 10) : 128;
     long long made = argc > 4 ? strtoll(argv[4], NULL, 10) : 32;
+    size_t only = argc > 5 ? strtoul(argv[5], NULL, 10) : 0;
     mil_model *m = NULL;
-    if (!o.path || length < 1 || length > MAX_PROMPT || made < 2) {
-        fprintf(stderr, "usage: %s MODEL [bf16|f32] [prompt tokens] [new tokens >= 2]\n", argv[0]);
+    if (!getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 1) == 0)
+        execv("/proc/self/exe", argv); /* the OpenMP runtime reads this when it is loaded */
+    if (!o.path || length < 1 || length > MAX_PROMPT || made < 2 || only > MAX_BATCH) {
+        fprintf(stderr, "usage: %s MODEL [bf16|f32] [prompt tokens] [new tokens >= 2] [batch]\n",
+                argv[0]);
         return 2;
     }
     o.compute = argc > 2 && strcmp(argv[2], "f32") == 0 ? MIL_F32 : MIL_BF16;
@@ -75,7 +80,8 @@ int main(int argc, char **argv) {
         printf("%s\nprompts of %zu tokens, %lld new\n", mil_model_backend(m), length, made);
         printf("%5s %12s %14s %14s\n", "batch", "first ms", "prompt tok/s", "new tok/s");
     }
-    for (size_t batch = 1; st == MIL_OK && batch <= MAX_BATCH; batch *= 4)
+    if (st == MIL_OK && only > 0) st = measure(m, only, length, made, &err);
+    for (size_t batch = 1; only == 0 && st == MIL_OK && batch <= MAX_BATCH; batch *= 4)
         st = measure(m, batch, length, made, &err);
     mil_model_free(&m);
     if (st == MIL_OK) return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention.c - how fast attention is here, at each level of the instruction set.
  *
- *   bench_attention [-t threads] [filter]     prints rows whose name contains the filter
+ *   bench_attention [-t threads] [filter ..]     prints rows that contain every filter: "BF16", "512 x"
  *
  * Rows give the best of several runs in milliseconds: of CPU time with one thread (the default), so that
  * a busy machine does not show, of wall time with more.  GF/s counts what causal attention needs: 2 D
@@ -112,15 +112,19 @@ static double best_seconds(void (*run)(struct data *d), struct data *d) {
     return best;
 }
 
-static void print_case(const struct shape_case *c, enum dtype act) {
+static void print_case(const struct shape_case *c, enum dtype act, char **filters) {
+    char name[96];
+    snprintf(name, sizeof name, "%-5s %-12s %-28s", dtype_name(act), isa_name(cpu_isa_used()),
+             c->name);
+    for (; *filters; filters++)
+        if (!strstr(name, *filters)) return;
     struct data d = {0};
     data_init(&d, c, act);
     double pairs = 0;
     for (int64_t i = 0; i < c->n_q; i++) pairs += (double)(c->n_kv - c->n_q + i + 1);
     double product = 2e-9 * pairs * (double)(c->n * c->heads * c->dim);
     double t = best_seconds(forward, &d);
-    printf("%-5s %-12s %-28s forward %9.3f ms %7.1f GF/s", dtype_name(act),
-           isa_name(cpu_isa_used()), c->name, 1e3 * t, 2 * product / t);
+    printf("%s forward %9.3f ms %7.1f GF/s", name, 1e3 * t, 2 * product / t);
     if (c->n_q == 1) {
         double bytes =
             2.0 * (double)(c->n * c->n_kv * c->kv_heads * c->dim) * (double)dtype_size(act);
@@ -140,7 +144,6 @@ int main(int argc, char **argv) {
         threads = atoi(argv[2]);
         first = 3;
     }
-    const char *filter = argc > first ? argv[first] : "";
     threads_set(threads);
     /* From the highest level down: oneDNN takes its own cap from the first backend opened. */
     static const enum isa levels[] = {ISA_AMX, ISA_AVX512, ISA_AVX2, ISA_REF};
@@ -150,11 +153,10 @@ int main(int argc, char **argv) {
             if (l > 0 && levels[l] >= cpu_isa_found()) continue;
             cpu_isa_limit(levels[l]);
             for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-                if (!strstr(cases[i].name, filter)) continue;
                 /* The reference takes seconds at the longer ones. */
                 if (levels[l] == ISA_REF && cases[i].n_q * cases[i].n_kv * cases[i].heads > 400000)
                     continue;
-                print_case(&cases[i], acts[a]);
+                print_case(&cases[i], acts[a], argv + first);
             }
         }
     return 0;

@@ -2,9 +2,9 @@
 /* cpu_attention.c - attention cut into pieces for threads.  A pair is a sequence and one of its key heads, with
  * the query heads that share it.
  *
- * Forward, a piece is a pair and a block of queries.  Where a few queries meet many keys (decoding) and there
- * are fewer such pieces than keep the threads busy, it is a pair and a segment of keys instead, and what the
- * segments give is then joined; the kernels promise the same bits either way.
+ * Forward, a piece is a pair and a block of queries.  Where all sequences have few queries (decoding) it is a
+ * sequence and a segment of its keys instead, all heads of them, so that memory is read in order; what the
+ * segments give is then joined.  The kernels promise the same bits either way.
  *
  * Backward, a piece is a pair and a part of its queries, with sums of dk and dv of its own, which are then
  * added up.  How many parts there are depends on the sequence alone.  Pairs go through in waves whose sums
@@ -18,9 +18,8 @@
 _Static_assert((int)ATTN_MAX_HEAD_DIM <= (int)KERN_MAX_HEAD_DIM, "the kernels' row buffers");
 
 enum {
-    FEW_QUERIES = 8,     /* of a sequence whose keys may be split */
-    PIECES_A_THREAD = 4, /* even out their ends */
-    PART_QUERIES = 288,  /* the least of a part, which PART_STEP divides */
+    FEW_QUERIES = 8,    /* of a sequence: its keys are split */
+    PART_QUERIES = 288, /* the least of a part, which PART_STEP divides */
     PART_STEP = 96,
     MOST_PARTS = 4,
     KEY_ROWS = 64, /* of dk and dv that are added up at once */
@@ -84,6 +83,7 @@ static struct kern_attention pair_args(const struct attention_call *c, int64_t p
                                    .head_dim = dim,
                                    .window = c->shape->window,
                                    .group = group,
+                                   .kv_heads = c->shape->kv_heads,
                                    .part_queries = part_queries(seq->n_q),
                                    .scale = c->shape->scale};
 }
@@ -118,11 +118,17 @@ static void query_blocks(void *ctx, int64_t begin, int64_t end) {
         c->kern->attention_fwd(&a, first, past < a.n_q ? past : a.n_q);
     }
 }
+/* Pairs are whole sequences here. */
+static struct kern_attention sequence_args(const struct attention_call *c, int64_t seq) {
+    struct kern_attention a = pair_args(c, seq * c->shape->kv_heads);
+    a.parts = c->memory + (size_t)seq * c->pair_bytes;
+    return a;
+}
 static void key_segments(void *ctx, int64_t begin, int64_t end) {
     const struct attention_call *c = ctx;
     for (int64_t i = begin; i < end; i++) {
-        int64_t segment;
-        struct kern_attention a = piece_args(c, i, &segment);
+        int64_t segment = i % c->blocks;
+        struct kern_attention a = sequence_args(c, i / c->blocks);
         if (a.n_q > 0 && segment < count(a.n_kv, KERN_ATTENTION_SEGMENT))
             c->kern->attention_part(&a, segment, segment + 1);
     }
@@ -130,15 +136,9 @@ static void key_segments(void *ctx, int64_t begin, int64_t end) {
 static void joins(void *ctx, int64_t begin, int64_t end) {
     const struct attention_call *c = ctx;
     for (int64_t i = begin; i < end; i++) {
-        struct kern_attention a = pair_args(c, i);
+        struct kern_attention a = sequence_args(c, i);
         c->kern->attention_join(&a, 0, a.n_q);
     }
-}
-
-static bool splits_keys(const struct attention_call *c, int64_t queries, int64_t segments) {
-    int64_t threads = threads_count();
-    return threads > 1 && queries <= FEW_QUERIES && segments > 1 &&
-           c->pairs < PIECES_A_THREAD * threads;
 }
 
 void cpu_attention_fwd(struct stream *s, struct tensor o, struct tensor lse, struct tensor q,
@@ -154,20 +154,19 @@ void cpu_attention_fwd(struct stream *s, struct tensor o, struct tensor lse, str
                                .shape = shape,
                                .pairs = n_seqs * shape->kv_heads};
     int64_t queries = longest(seqs, n_seqs, false), group = group_of(shape);
-    int64_t segments = count(longest(seqs, n_seqs, true), KERN_ATTENTION_SEGMENT);
-    if (!splits_keys(&c, queries, segments)) {
+    if (queries > FEW_QUERIES || queries * group > KERN_ATTENTION_FEW) {
         c.blocks = count(queries, kern_attention_queries(group));
         parallel_for(c.pairs * c.blocks, 1, query_blocks, &c);
         return;
     }
-    int64_t rows = segments * queries * group;
+    c.blocks = count(longest(seqs, n_seqs, true), KERN_ATTENTION_SEGMENT);
+    int64_t rows = c.blocks * queries * shape->heads;
     c.pair_bytes =
         (size_t)(rows * kern_attention_part_row(shape->head_dim)) * dtype_size(s->backend->real);
-    c.memory = cpu_scratch(s, c.pair_bytes * (size_t)c.pairs);
+    c.memory = cpu_scratch(s, c.pair_bytes * (size_t)n_seqs);
     if (!c.memory) return;
-    c.blocks = segments;
-    parallel_for(c.pairs * c.blocks, 1, key_segments, &c);
-    parallel_for(c.pairs, 1, joins, &c);
+    parallel_for(n_seqs * c.blocks, 1, key_segments, &c);
+    parallel_for(n_seqs, 1, joins, &c);
 }
 
 /* ---- backward ---- */

@@ -98,9 +98,11 @@ struct kern_rope {
  * attention_fwd, queries:    o_i = sum_j P_ij v_j, P_ij = exp(scale q_i k_j - lse_i); lse may be
  *                            NULL.  Keys are summed in segments of KERN_ATTENTION_SEGMENT, each
  *                            with a maximum of its own, which are then joined in order:
- * attention_part, segments:  what a segment gives to every query, into `parts`: real [segment][n_q
- *                            * group][kern_attention_part_row];
- * attention_join, queries:   o and lse from `parts`, with the bits that attention_fwd gives.
+ * attention_part, segments:  what a segment gives to every query of all kv_heads key heads, which lie
+ *                            side by side, into `parts`: real [segment][n_q][kv_heads * group]
+ *                            [kern_attention_part_row];  n_q * group <= KERN_ATTENTION_FEW;
+ * attention_join, queries:   o and lse of all heads from `parts`, with the bits that attention_fwd
+ *                            gives.
  *
  * attention_bwd, parts of part_queries queries:
  *                            dq_i = scale sum_j dS_ij k_j, dS_ij = P_ij (d_o_i . v_j - d_o_i . o_i);
@@ -117,12 +119,13 @@ struct kern_attention {
     void *lse;                   /* real */
     void *parts;                 /* real, aligned to 64 bytes */
     int64_t ldq, ldk, ldv, ldo, ld_do, ld_lse, ld_dq, ld_dk, ld_dv;
-    int64_t n_q, n_kv, head_dim, window, group, part_queries;
+    int64_t n_q, n_kv, head_dim, window, group, kv_heads, part_queries;
     double scale;
 };
 enum {
     KERN_MAX_HEAD_DIM = 256,
     KERN_ATTENTION_SEGMENT = 256, /* keys */
+    KERN_ATTENTION_FEW = 96,      /* rows of queries that attention_part takes */
     KERN_ATTENTION_LANES = 64,    /* of a tile: keys, or columns of a head */
     KERN_ATTENTION_STATE = 16     /* at the head of a row of attention_part: maximum, sum, unused */
 };

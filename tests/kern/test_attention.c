@@ -82,6 +82,7 @@ static struct kern_attention attention_args(const struct attention_case *c, stru
                                    .head_dim = c->dim,
                                    .window = c->window,
                                    .group = c->group,
+                                   .kv_heads = 1,
                                    .part_queries = PART_QUERIES,
                                    .scale = 1 / sqrt((double)c->dim)};
 }
@@ -126,6 +127,7 @@ static struct error_terms error_terms(const struct kern *k, const struct attenti
 static void check_joined(const struct context *x, const struct kern_attention *a,
                          const struct attention_case *c, const struct buf *b) {
     struct buf again[A_BUFFERS];
+    if (c->n_q * c->group > KERN_ATTENTION_FEW) return;
     attention_buffers(c, x->kern->act, again);
     struct kern_attention j = *a;
     j.o = again[A_O].p, j.lse = again[A_LSE].p;

@@ -96,28 +96,43 @@ static void attention_fwd(const struct kern_attention *a, int64_t begin, int64_t
         }
 }
 
-/* State n of query i and head h in a->parts: top, sum, the row behind KERN_ATTENTION_STATE. */
+/* ---- by segments: all heads of the sequence ---- */
+
+/* The arguments of one key head's group. */
+static struct kern_attention head_group(const struct kern_attention *a, int64_t head) {
+    struct kern_attention b = *a;
+    b.q = (const act *)a->q + head * a->group * a->head_dim;
+    b.o = (act *)a->o + head * a->group * a->head_dim;
+    b.k = (const act *)a->k + head * a->head_dim;
+    b.v = (const act *)a->v + head * a->head_dim;
+    b.lse = a->lse ? (real *)a->lse + head * a->group : NULL;
+    return b;
+}
+
+/* State n of query i and query head h in a->parts: top, sum, the row behind KERN_ATTENTION_STATE. */
 static real *part_state(const struct kern_attention *a, int64_t n, int64_t i, int64_t h) {
     return (real *)a->parts +
-           ((n * a->n_q + i) * a->group + h) * kern_attention_part_row(a->head_dim);
+           ((n * a->n_q + i) * a->kv_heads * a->group + h) * kern_attention_part_row(a->head_dim);
 }
 
 static void attention_part(const struct kern_attention *a, int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++)
-        for (int64_t i = 0; i < a->n_q; i++)
-            for (int64_t h = 0; h < a->group; h++) {
+        for (int64_t h = 0; h < a->kv_heads * a->group; h++) {
+            struct kern_attention group = head_group(a, h / a->group);
+            for (int64_t i = 0; i < a->n_q; i++) {
                 struct attention_state one;
                 real *out = part_state(a, n, i, h);
-                segment_state(a, h, i, n, &one);
+                segment_state(&group, h % a->group, i, n, &one);
                 out[0] = one.top;
                 out[1] = one.sum;
                 memcpy(out + KERN_ATTENTION_STATE, one.row, (size_t)a->head_dim * sizeof *out);
             }
+        }
 }
 
 static void attention_join(const struct kern_attention *a, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++)
-        for (int64_t h = 0; h < a->group; h++) {
+        for (int64_t h = 0; h < a->kv_heads * a->group; h++) {
             struct attention_state all = {0}, one;
             for (int64_t n = 0; n < attention_segments(a); n++) {
                 const real *in = part_state(a, n, i, h);

@@ -59,20 +59,26 @@ static struct seen strip_seen(const struct block *b, const struct strip *s, int6
     return out;
 }
 
-/* Row r of a strip: its vector v of scores. */
-static inline const float *score_at(const struct attention_fwd_tile *t, int64_t r, int64_t v) {
-    return t->s + (v / TILE_VECTORS * STRIP + r) * TILE + v % TILE_VECTORS * VL;
+/* A row of scores, tiles of 64 keys `tile` apart, and where its P goes. */
+struct score_row {
+    const float *s;
+    int64_t tile;
+    unit *p;
+    float *top, *sum;
+};
+static inline const float *score_at(const struct score_row *row, int64_t v) {
+    return row->s + v / TILE_VECTORS * row->tile + v % TILE_VECTORS * VL;
 }
 
-/* A row from scores to P: keys [first, last] of the segment are seen, if masked. */
-static inline __attribute__((always_inline)) void row_softmax(struct attention_fwd_tile *t,
-                                                              int64_t r, struct seen seen, float c,
+/* From scores to P: keys [first, last] of the segment are seen, if masked. */
+static inline __attribute__((always_inline)) void row_softmax(struct score_row row,
+                                                              struct seen seen, float c,
                                                               bool masked, int64_t first,
                                                               int64_t last) {
     vf none = vf_set(-INFINITY), tops = none, sum = vf_set(0), scale = vf_set(c);
     vi from = vi_set((int32_t)first), to = vi_set((int32_t)last);
     for (int64_t v = seen.begin; v < seen.end; v++) {
-        vf x = vf_load(score_at(t, r, v));
+        vf x = vf_load(score_at(&row, v));
         if (masked)
             x = vf_keep_between(x, none, vi_add(vi_set((int32_t)(v * VL)), vi_iota()), from, to);
         tops = vf_max(x, tops);
@@ -80,34 +86,39 @@ static inline __attribute__((always_inline)) void row_softmax(struct attention_f
     float top = vf_largest(tops) * c;
     if (!(top > NO_TOP)) top = NO_TOP;
     vf base = vf_set(-top);
-    unit *p = t->p + r * SEGMENT;
     for (int64_t v = seen.begin; v < seen.end; v += 2) {
         vf pair[2];
         for (int64_t w = v; w < v + 2; w++) {
-            vf x = w < seen.end ? vf_load(score_at(t, r, w)) : none;
+            vf x = w < seen.end ? vf_load(score_at(&row, w)) : none;
             if (masked)
                 x = vf_keep_between(x, none, vi_add(vi_set((int32_t)(w * VL)), vi_iota()), from,
                                     to);
             pair[w - v] = vf_exp2(vf_fma(x, scale, base));
             sum = sum + pair[w - v];
         }
-        units_store(p + v * VL, pair[0], pair[1]);
+        units_store(row.p + v * VL, pair[0], pair[1]);
     }
-    t->part_top[r] = top;
-    t->part_sum[r] = vf_sum(sum);
+    *row.top = top;
+    *row.sum = vf_sum(sum);
+}
+/* The same for a query at `position`, the segment's first key at j0. */
+static void masked_softmax(const struct kern_attention *a, struct score_row row, struct seen seen,
+                           int64_t position, int64_t j0) {
+    int64_t last = position - j0, first = 0;
+    if (a->window > 0 && last + 1 > a->window) first = last + 1 - a->window;
+    row_softmax(row, seen, (float)a->scale * LOG2_E, true, first, last);
 }
 
 static void strip_softmax(const struct block *b, const struct strip *s, struct seen seen,
                           int64_t j0, struct attention_fwd_tile *t) {
     float c = (float)b->a->scale * LOG2_E;
-    if (!seen.masked) {
-        for (int64_t r = 0; r < s->n; r++) row_softmax(t, r, seen, c, false, 0, 0);
-        return;
-    }
     for (int64_t r = 0; r < s->n; r++) {
-        int64_t last = strip_first(b, s) + (s->by_head ? 0 : r) - j0, first = 0;
-        if (b->a->window > 0 && last + 1 > b->a->window) first = last + 1 - b->a->window;
-        row_softmax(t, r, seen, c, true, first, last);
+        struct score_row row = {t->s + r * TILE, STRIP * TILE, t->p + r * SEGMENT, &t->part_top[r],
+                                &t->part_sum[r]};
+        if (seen.masked)
+            masked_softmax(b->a, row, seen, strip_first(b, s) + (s->by_head ? 0 : r), j0);
+        else
+            row_softmax(row, seen, c, false, 0, 0);
     }
 }
 
@@ -172,22 +183,6 @@ static void strip_join(const struct block *b, const struct strip *s, struct atte
     }
 }
 
-/* To a->parts, as attention_join wants it. */
-static void strip_keep(const struct block *b, const struct strip *s, bool any, int64_t segment,
-                       const struct attention_fwd_tile *t) {
-    const struct kern_attention *a = b->a;
-    int64_t size = kern_attention_part_row(a->head_dim);
-    for (int64_t r = 0; r < s->n; r++) {
-        int64_t query = s->query + (s->by_head ? 0 : r), head = s->head + (s->by_head ? r : 0);
-        float *row = (float *)a->parts + ((segment * a->n_q + query) * a->group + head) * size;
-        row[0] = any ? t->part_top[r] : NO_TOP;
-        row[1] = any ? t->part_sum[r] : 0;
-        for (int64_t c = 0; any && c < b->width; c += TILE)
-            memcpy(row + KERN_ATTENTION_STATE + c, t->part + c * STRIP + r * TILE,
-                   TILE * sizeof *row);
-    }
-}
-
 /* ---- blocks ---- */
 
 /* Strip `index` of a block, false past the last. */
@@ -205,8 +200,8 @@ static bool strip_at(const struct block *b, int64_t index, struct strip *s) {
     return s->head < b->head + b->heads;
 }
 
-/* Segments [begin, end): into the totals, or each to a->parts. */
-static void block_segments(const struct block *b, int64_t begin, int64_t end, bool keep,
+/* Segments [begin, end) into the totals. */
+static void block_segments(const struct block *b, int64_t begin, int64_t end,
                            struct attention_fwd_tile *t) {
     const struct kern_attention *a = b->a;
     block_pack_rows(b, a->q, a->ldq, t->q);
@@ -216,12 +211,9 @@ static void block_segments(const struct block *b, int64_t begin, int64_t end, bo
         segment_pack(b, j0, keys, t);
         for (int64_t n = 0; strip_at(b, n, &s); n++) {
             struct seen seen = strip_seen(b, &s, j0, keys);
-            bool any = seen.past > 0;
-            if (any) strip_segment(b, &s, seen, j0, t);
-            if (keep)
-                strip_keep(b, &s, any, i, t);
-            else if (any)
-                strip_join(b, &s, t);
+            if (seen.past == 0) continue;
+            strip_segment(b, &s, seen, j0, t);
+            strip_join(b, &s, t);
         }
     }
 }
@@ -239,39 +231,11 @@ static void attention_fwd(const struct kern_attention *a, int64_t begin, int64_t
                 t.sum[r] = 0;
             }
             kern_attention_seen(a, b.query, b.query + b.n, &first, &past);
-            block_segments(&b, first / SEGMENT, (past + SEGMENT - 1) / SEGMENT, false, &t);
+            block_segments(&b, first / SEGMENT, (past + SEGMENT - 1) / SEGMENT, &t);
             for (int64_t h = b.head; h < b.head + b.heads; h++)
                 for (int64_t i = b.query; i < b.query + b.n; i++) {
                     int64_t r = block_row(&b, h, i);
                     row_finish(a, h, i, t.top[r], t.sum[r], t.total + r * b.width);
                 }
-        }
-}
-
-static void attention_part(const struct kern_attention *a, int64_t begin, int64_t end) {
-    struct attention_fwd_tile t;
-    struct block size = block_size(a, 0, a->n_q), b = size;
-    for (b.head = 0; b.head < a->group; b.head += size.heads)
-        for (b.query = 0; b.query < a->n_q; b.query += size.n) {
-            b.heads = least(size.heads, a->group - b.head);
-            b.n = least(size.n, a->n_q - b.query);
-            block_segments(&b, begin, end, true, &t);
-        }
-}
-
-static void attention_join(const struct kern_attention *a, int64_t begin, int64_t end) {
-    float total[KERN_MAX_HEAD_DIM];
-    int64_t size = kern_attention_part_row(a->head_dim);
-    int64_t segments = (a->n_kv + SEGMENT - 1) / SEGMENT;
-    for (int64_t i = begin; i < end; i++)
-        for (int64_t h = 0; h < a->group; h++) {
-            float top = NO_TOP, sum = 0;
-            for (int64_t n = 0; n < segments; n++) {
-                const float *row =
-                    (const float *)a->parts + ((n * a->n_q + i) * a->group + h) * size;
-                row_join(&top, &sum, total, a->head_dim, row[0], row[1], row + KERN_ATTENTION_STATE,
-                         TILE);
-            }
-            row_finish(a, h, i, top, sum, total);
         }
 }

@@ -23,6 +23,7 @@
 #include "kern/x86/weigh_tmpl.h"
 
 #include "kern/x86/attention_bwd_tmpl.h"
+#include "kern/x86/attention_few_tmpl.h"
 
 void KERN_FILL(struct kern *k) {
 #define KERN_VECTOR_ENTER(op, args) KERN_ENTER(k, KERN_ISA, op, op);

@@ -39,8 +39,9 @@ enum mil_status factors_from_svd(struct method_init *io, enum svd_end end, struc
 void factors_kaiming(struct method_init *io) {
     uint32_t stream = rng_stream(RNG_INIT, io->stream);
     double bound = 1.0 / sqrt((double)io->n);
+    struct rng_words words = {{0}};
     for (int64_t i = 0; i < io->r * io->n; i++) {
-        struct rng_words words = rng_words(io->seed, stream, 0, (uint64_t)i / 4);
+        if (i % 4 == 0) words = rng_words(io->seed, stream, 0, (uint64_t)i / 4);
         io->a0[i] = (float)(bound * (2.0 * (double)rng_unit_f32(words.w[i % 4]) - 1.0));
     }
 }

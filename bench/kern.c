@@ -24,7 +24,7 @@ struct data {
     struct stream *s;
     enum dtype act, real;
     struct tensor x, y, w, rstd, rx, g, u, h, q, k, v, o, d_o, dq, dk, dv, lse, table, logits, loss,
-        dlogits, wide;
+        dlogits, wide, mask;
     struct attn_seq seqs[4];
     int64_t n_seqs;
 };
@@ -33,6 +33,7 @@ struct item {
     const char *name;
     void (*run)(struct data *d);
     double flops, bytes; /* of activations counted as act; bytes per act element of 1 */
+    double elements;     /* that ns are told for */
 };
 
 static struct tensor filled(struct data *d, enum dtype t, int64_t rows, int64_t cols) {
@@ -79,13 +80,14 @@ static void data_init(struct data *d, enum dtype act) {
     d->dlogits = filled(d, act, ROWS, V);
     d->loss = filled(d, d->real, ROWS, 1);
     d->wide = filled(d, act, V, C);
+    d->mask = filled(d, DT_U8, T, dropout_mask_bytes(C));
 }
 
 static void data_release(struct data *d) {
-    struct tensor *all[] = {&d->x,      &d->y,       &d->rx,   &d->w,   &d->rstd, &d->g,
-                            &d->u,      &d->h,       &d->q,    &d->k,   &d->v,    &d->o,
-                            &d->d_o,    &d->dq,      &d->dk,   &d->dv,  &d->lse,  &d->table,
-                            &d->logits, &d->dlogits, &d->loss, &d->wide};
+    struct tensor *all[] = {&d->x,      &d->y,       &d->rx,   &d->w,    &d->rstd, &d->g,
+                            &d->u,      &d->h,       &d->q,    &d->k,    &d->v,    &d->o,
+                            &d->d_o,    &d->dq,      &d->dk,   &d->dv,   &d->lse,  &d->table,
+                            &d->logits, &d->dlogits, &d->loss, &d->wide, &d->mask};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) backend_release(d->b, all[i]->data);
     backend_free(&d->b);
 }
@@ -114,6 +116,21 @@ static void run_swiglu_bwd(struct data *d) {
 static void run_dropout(struct data *d) {
     struct dropout_key key = {1, 2, 3, 0.05};
     be_dropout(d->s, d->y, d->x, &key, keys, false, false);
+}
+static void run_dropout_mask(struct data *d) {
+    struct dropout_key key = {1, 2, 3, 0.05};
+    be_dropout_mask(d->s, d->mask, C, &key, keys);
+}
+static void run_dropout_apply(struct data *d) {
+    be_dropout_apply(d->s, d->y, d->q, d->x, d->mask, 0.05);
+}
+static void run_swiglu_few(struct data *d) {
+    be_swiglu_fwd(d->s, tensor_rows(d->h, 0, 16), tensor_rows(d->g, 0, 16),
+                  tensor_rows(d->u, 0, 16));
+}
+static void run_rmsnorm_one(struct data *d) {
+    be_rmsnorm_fwd(d->s, tensor_rows(d->y, 0, 1), tensor_rows(d->rstd, 0, 1),
+                   tensor_rows(d->rx, 0, 1), d->w, 1e-5);
 }
 static void run_cross_entropy(struct data *d) {
     be_cross_entropy(d->s, d->loss, d->dlogits, d->logits, positions, 1);
@@ -198,30 +215,34 @@ static void run_matmul_head_decode(struct data *d) {
 
 #define SQUARE(n) ((double)(n) * (n) / 2)
 static const struct item items[] = {
-    {"convert f32->act", run_convert, 0, 2.0 * T *C},
-    {"rmsnorm_fwd", run_rmsnorm_fwd, 0, 2.0 * T *C},
-    {"rmsnorm_bwd", run_rmsnorm_bwd, 0, 4.0 * T *C},
-    {"rope", run_rope, 0, 2.0 * T *C},
-    {"swiglu_fwd", run_swiglu_fwd, 0, 3.0 * T *F},
-    {"swiglu_bwd", run_swiglu_bwd, 0, 5.0 * T *F},
-    {"dropout", run_dropout, 0, 2.0 * T *C},
-    {"cross_entropy 64 x 49152", run_cross_entropy, 0, 2.0 * ROWS *V},
-    {"adamw (f32)", run_adamw, 0, 7.0 * 16 * V},
-    {"sum_squares (f32)", run_sum_squares, 0, 1.0 * T *C},
-    {"attention_fwd 1 x 2048", run_attention_fwd_2048, 4.0 * H *D *SQUARE(T), 0},
-    {"attention_bwd 1 x 2048", run_attention_bwd_2048, 10.0 * H *D *SQUARE(T), 0},
-    {"attention_fwd 4 x 512", run_attention_fwd_512, 16.0 * H *D *SQUARE(T / 4), 0},
-    {"attention_bwd 4 x 512", run_attention_bwd_512, 40.0 * H *D *SQUARE(T / 4), 0},
-    {"attention_fwd decode 4 x 512", run_attention_decode, 16.0 * H *D * 512, 0},
-    {"matmul 2048 x 576 x 576", run_matmul_qo, 2.0 * T *C *C, 0},
-    {"matmul 2048 x 1536 x 576", run_matmul_up, 2.0 * T *F *C, 0},
-    {"matmul 2048 x 576 x 1536", run_matmul_up_bwd, 2.0 * T *F *C, 0},
-    {"matmul lora A 2048 x 32 x 576", run_matmul_lora_a, 2.0 * T * 32 * C, 0},
-    {"matmul lora B 2048 x 1536 x 32", run_matmul_lora_b, 2.0 * T * 32 * F, 0},
-    {"matmul lora dB 1536 x 32 x 2048", run_matmul_lora_db, 2.0 * T * 32 * F, 0},
-    {"matmul head 64 x 49152 x 576", run_matmul_head, 2.0 * ROWS *V *C, 0},
-    {"matmul decode 1 x 1536 x 576", run_matmul_decode, 2.0 * F *C, 0},
-    {"matmul decode head 1 x 49152", run_matmul_head_decode, 2.0 * V *C, 0},
+    {"convert f32->act", run_convert, 0, 2.0 * T *C, 1.0 * T *C},
+    {"rmsnorm_fwd", run_rmsnorm_fwd, 0, 2.0 * T *C, 1.0 * T *C},
+    {"rmsnorm_bwd", run_rmsnorm_bwd, 0, 4.0 * T *C, 1.0 * T *C},
+    {"rope", run_rope, 0, 2.0 * T *C, 1.0 * T *C},
+    {"swiglu_fwd", run_swiglu_fwd, 0, 3.0 * T *F, 1.0 * T *F},
+    {"swiglu_bwd", run_swiglu_bwd, 0, 5.0 * T *F, 1.0 * T *F},
+    {"dropout", run_dropout, 0, 2.0 * T *C, 1.0 * T *C},
+    {"dropout_mask", run_dropout_mask, 0, 1.0 / 16 * T *C, 1.0 * T *C},
+    {"dropout_apply", run_dropout_apply, 0, 3.0 * T *C, 1.0 * T *C},
+    {"swiglu_fwd, 16 rows", run_swiglu_few, 0, 3.0 * 16 * F, 16.0 * F},
+    {"rmsnorm_fwd, 1 row", run_rmsnorm_one, 0, 2.0 * C, 1.0 * C},
+    {"cross_entropy 64 x 49152", run_cross_entropy, 0, 2.0 * ROWS *V, 1.0 * ROWS *V},
+    {"adamw (f32)", run_adamw, 0, 7.0 * 16 * V, 1.0 * 16 * V},
+    {"sum_squares (f32)", run_sum_squares, 0, 1.0 * T *C, 1.0 * T *C},
+    {"attention_fwd 1 x 2048", run_attention_fwd_2048, 4.0 * H *D *SQUARE(T), 0, 0},
+    {"attention_bwd 1 x 2048", run_attention_bwd_2048, 10.0 * H *D *SQUARE(T), 0, 0},
+    {"attention_fwd 4 x 512", run_attention_fwd_512, 16.0 * H *D *SQUARE(T / 4), 0, 0},
+    {"attention_bwd 4 x 512", run_attention_bwd_512, 40.0 * H *D *SQUARE(T / 4), 0, 0},
+    {"attention_fwd decode 4 x 512", run_attention_decode, 16.0 * H *D * 512, 0, 0},
+    {"matmul 2048 x 576 x 576", run_matmul_qo, 2.0 * T *C *C, 0, 0},
+    {"matmul 2048 x 1536 x 576", run_matmul_up, 2.0 * T *F *C, 0, 0},
+    {"matmul 2048 x 576 x 1536", run_matmul_up_bwd, 2.0 * T *F *C, 0, 0},
+    {"matmul lora A 2048 x 32 x 576", run_matmul_lora_a, 2.0 * T * 32 * C, 0, 0},
+    {"matmul lora B 2048 x 1536 x 32", run_matmul_lora_b, 2.0 * T * 32 * F, 0, 0},
+    {"matmul lora dB 1536 x 32 x 2048", run_matmul_lora_db, 2.0 * T * 32 * F, 0, 0},
+    {"matmul head 64 x 49152 x 576", run_matmul_head, 2.0 * ROWS *V *C, 0, 0},
+    {"matmul decode 1 x 1536 x 576", run_matmul_decode, 2.0 * F *C, 0, 0},
+    {"matmul decode head 1 x 49152", run_matmul_head_decode, 2.0 * V *C, 0, 0},
 };
 
 /* Best of up to 30 runs within about 0.4 s. */
@@ -253,7 +274,8 @@ static void print_rows(enum dtype act, enum isa level, const char *filter) {
                1e3 * t);
         if (item->flops > 0) printf(" %8.1f GF/s", 1e-9 * item->flops / t);
         if (item->bytes > 0)
-            printf(" %8.1f GB/s", 1e-9 * item->bytes * (double)dtype_size(act) / t);
+            printf(" %8.1f GB/s %8.3f ns", 1e-9 * item->bytes * (double)dtype_size(act) / t,
+                   1e9 * t / item->elements);
         printf("\n");
         fflush(stdout);
     }

@@ -34,6 +34,16 @@ static inline void *tensor_at(struct tensor t, int64_t row, int64_t col) {
 /* bytes of call scratch, contents undefined, until the next call; NULL marks the stream failed. */
 void *cpu_scratch(struct stream *s, size_t bytes);
 
+/* Items to a chunk of a loop over `items` of `elements` each.  Waking a thread takes some 8 us where waiting
+ * threads sleep: below as many elements as take twice that (by what an element costs: LIGHT 0.1 ns and more,
+ * HEAVY 0.4 ns) one chunk is all, and the loop runs on the caller; above, an eighth of it is a chunk.  By
+ * shapes alone. */
+enum cpu_work { CPU_LIGHT = 131072, CPU_HEAVY = 32768 };
+static inline int64_t cpu_grain(int64_t items, int64_t elements, enum cpu_work work) {
+    if (items * elements < (int64_t)work) return items;
+    return elements < work / 8 ? work / 8 / elements : 1;
+}
+
 /* cpu_elementwise.c */
 void cpu_zero(struct stream *s, struct tensor t);
 void cpu_map(struct stream *s, struct tensor y, double scale, struct tensor x, bool accumulate);

@@ -13,7 +13,7 @@
 #include "backend/cpu.h"
 #include "core/threads.h"
 
-enum { SEGMENT = 4096, CHUNK = 16384, MAX_OPERANDS = 6 };
+enum { SEGMENT = 4096, MAX_OPERANDS = 6 };
 
 struct pieces {
     /* Run the kernel on n elements of each operand, from (row, col). */
@@ -43,11 +43,11 @@ static void flatten(struct pieces *p) {
         p->t[i] = (struct tensor){p->t[i].data, p->t[i].dtype, 1, n, n};
 }
 
-static void for_pieces(struct pieces *p) {
+static void for_pieces(struct pieces *p, enum cpu_work work) {
     int64_t cols = p->t[0].cols;
     p->segments = (cols + SEGMENT - 1) / SEGMENT;
-    int64_t grain = CHUNK / (cols < SEGMENT ? cols : SEGMENT);
-    parallel_for(p->t[0].rows * p->segments, grain, run_pieces, p);
+    int64_t n = p->t[0].rows * p->segments, each = cols < SEGMENT ? cols : SEGMENT;
+    parallel_for(n, cpu_grain(n, each, work), run_pieces, p);
 }
 
 static void *piece_at(const struct pieces *p, int i, int64_t row, int64_t col) {
@@ -64,7 +64,7 @@ void cpu_zero(struct stream *s, struct tensor t) {
     (void)s;
     struct pieces p = {.run = run_zero, .t = {t}, .n_t = 1};
     flatten(&p);
-    for_pieces(&p);
+    for_pieces(&p, CPU_LIGHT);
 }
 
 static void run_map(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
@@ -80,7 +80,7 @@ void cpu_map(struct stream *s, struct tensor y, double scale, struct tensor x, b
     struct pieces p = {
         .run = run_map, .kern = &cpu_of(s)->kern, .t = {y, x}, .n_t = 2, .args = &args};
     flatten(&p);
-    for_pieces(&p);
+    for_pieces(&p, CPU_LIGHT);
 }
 
 /* x has one row: with ld 0 it is the same for all rows of y. */
@@ -89,7 +89,7 @@ void cpu_add_row(struct stream *s, struct tensor y, struct tensor x) {
     struct pieces p = {
         .run = run_map, .kern = &cpu_of(s)->kern, .t = {y, x}, .n_t = 2, .args = &args};
     p.t[1].ld = 0;
-    for_pieces(&p);
+    for_pieces(&p, CPU_LIGHT);
 }
 
 /* ---- swiglu ---- */
@@ -104,7 +104,7 @@ static void run_swiglu_fwd(const struct pieces *p, int64_t row, int64_t col, int
 void cpu_swiglu_fwd(struct stream *s, struct tensor h, struct tensor g, struct tensor u) {
     struct pieces p = {.run = run_swiglu_fwd, .kern = &cpu_of(s)->kern, .t = {h, g, u}, .n_t = 3};
     flatten(&p);
-    for_pieces(&p);
+    for_pieces(&p, CPU_HEAVY);
 }
 
 static void run_swiglu_bwd(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
@@ -121,7 +121,7 @@ void cpu_swiglu_bwd(struct stream *s, struct tensor dg, struct tensor du, struct
     struct pieces p = {
         .run = run_swiglu_bwd, .kern = &cpu_of(s)->kern, .t = {dg, du, dh, g, u}, .n_t = 5};
     flatten(&p);
-    for_pieces(&p);
+    for_pieces(&p, CPU_HEAVY);
 }
 
 /* ---- dropout ---- */
@@ -154,7 +154,7 @@ void cpu_dropout(struct stream *s, struct tensor y, struct tensor x, const struc
                                          .accumulate = accumulate}};
     struct pieces p = {
         .run = run_dropout, .kern = &cpu_of(s)->kern, .t = {y, x}, .n_t = 2, .args = &args};
-    for_pieces(&p); /* rows have keys: not flattened */
+    for_pieces(&p, CPU_HEAVY); /* rows have keys: not flattened */
 }
 
 struct mask_call {
@@ -186,8 +186,7 @@ void cpu_dropout_mask(struct stream *s, struct tensor mask, int64_t cols,
                                 .stream = key->stream,
                                 .step = key->step,
                                 .threshold = (uint32_t)ceil(key->p * 0x1p24)}};
-    int64_t grain = CHUNK / cols;
-    parallel_for(mask.rows, grain, mask_rows, &c);
+    parallel_for(mask.rows, cpu_grain(mask.rows, cols, CPU_HEAVY), mask_rows, &c);
 }
 
 static void run_dropout_apply(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
@@ -210,7 +209,7 @@ void cpu_dropout_apply(struct stream *s, struct tensor kept, struct tensor chang
                             .t = {kept, change, x, mask},
                             .n_t = 4,
                             .args = &args};
-    for_pieces(&pieces); /* the mask's rows end on whole groups: not flattened */
+    for_pieces(&pieces, CPU_LIGHT); /* the mask's rows end on whole groups: not flattened */
 }
 
 /* ---- optimiser ---- */
@@ -242,7 +241,7 @@ void cpu_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor
                             .n_t = 6,
                             .args = &args};
     flatten(&pieces);
-    for_pieces(&pieces);
+    for_pieces(&pieces, CPU_HEAVY);
 }
 
 /* One partial sum a segment, added up in their order; not flattened, so that the sum does not
@@ -260,7 +259,7 @@ double cpu_sum_squares(struct stream *s, struct tensor t) {
     if (!partial) return NAN;
     struct pieces p = {
         .run = run_sum_squares, .kern = &cpu_of(s)->kern, .t = {t}, .n_t = 1, .args = partial};
-    for_pieces(&p);
+    for_pieces(&p, CPU_LIGHT);
     for (int64_t i = 0; i < n; i++) sum += partial[i];
     return sum;
 }

@@ -5,11 +5,10 @@
 #include "backend/cpu.h"
 #include "core/threads.h"
 
-/* Elements that make a chunk worth a thread's while, and columns a chunk of a sum over rows. */
-enum { CHUNK = 16384, COLUMNS = 64 };
-
-static int64_t row_grain(int64_t cols) {
-    return cols < CHUNK ? CHUNK / cols : 1;
+/* Columns of a chunk of a sum over rows: all, where there is little to do. */
+enum { COLUMNS = 64 };
+static int64_t column_grain(int64_t rows, int64_t cols) {
+    return rows * cols < CPU_LIGHT ? cols : COLUMNS;
 }
 
 /* ---- gather, scatter ---- */
@@ -47,16 +46,16 @@ static void scatter_add(void *ctx, int64_t begin, int64_t end) {
 
 void cpu_gather_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index) {
     struct rows_call c = {&cpu_of(s)->kern, dst, src, index, false};
-    parallel_for(dst.rows, row_grain(dst.cols), gather, &c);
+    parallel_for(dst.rows, cpu_grain(dst.rows, dst.cols, CPU_LIGHT), gather, &c);
 }
 
 void cpu_scatter_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index,
                       bool accumulate) {
     struct rows_call c = {&cpu_of(s)->kern, dst, src, index, accumulate};
     if (accumulate)
-        parallel_for(src.cols, COLUMNS, scatter_add, &c);
+        parallel_for(src.cols, column_grain(src.rows, src.cols), scatter_add, &c);
     else
-        parallel_for(src.rows, row_grain(src.cols), scatter, &c);
+        parallel_for(src.rows, cpu_grain(src.rows, src.cols, CPU_LIGHT), scatter, &c);
 }
 
 /* ---- kernels whose range is rows or columns ---- */
@@ -93,7 +92,7 @@ void cpu_rmsnorm_fwd(struct stream *s, struct tensor y, struct tensor rstd, stru
                               .ldy = y.ld,
                               .ld_rstd = rstd.ld,
                               .eps = eps}};
-    parallel_for(x.rows, row_grain(x.cols), rmsnorm_fwd, &c);
+    parallel_for(x.rows, cpu_grain(x.rows, x.cols, CPU_LIGHT), rmsnorm_fwd, &c);
 }
 
 void cpu_rmsnorm_bwd(struct stream *s, struct tensor dx, struct tensor dw, struct tensor dy,
@@ -112,8 +111,8 @@ void cpu_rmsnorm_bwd(struct stream *s, struct tensor dx, struct tensor dw, struc
                               .ld_rstd = rstd.ld,
                               .ld_dy = dy.ld,
                               .ld_dx = dx.ld}};
-    parallel_for(x.rows, row_grain(x.cols), rmsnorm_bwd, &c);
-    if (dw.data) parallel_for(x.cols, COLUMNS, rmsnorm_bwd_w, &c);
+    parallel_for(x.rows, cpu_grain(x.rows, x.cols, CPU_LIGHT), rmsnorm_bwd, &c);
+    if (dw.data) parallel_for(x.cols, column_grain(x.rows, x.cols), rmsnorm_bwd_w, &c);
 }
 
 struct rope_call {
@@ -136,7 +135,7 @@ void cpu_rope(struct stream *s, struct tensor x, struct tensor table, const int3
                            .heads = x.cols / head_dim,
                            .head_dim = head_dim,
                            .inverse = inverse}};
-    parallel_for(x.rows, row_grain(x.cols), rope, &c);
+    parallel_for(x.rows, cpu_grain(x.rows, x.cols, CPU_LIGHT), rope, &c);
 }
 
 struct bias_grad_call {
@@ -152,7 +151,7 @@ void cpu_bias_grad(struct stream *s, struct tensor db, struct tensor dy) {
     struct bias_grad_call c = {
         &cpu_of(s)->kern,
         {.db = db.data, .dy = dy.data, .dy_type = dy.dtype, .rows = dy.rows, .ld_dy = dy.ld}};
-    parallel_for(dy.cols, COLUMNS, bias_grad, &c);
+    parallel_for(dy.cols, column_grain(dy.rows, dy.cols), bias_grad, &c);
 }
 
 struct cross_entropy_call {
@@ -176,5 +175,5 @@ void cpu_cross_entropy(struct stream *s, struct tensor loss, struct tensor dlogi
                                     .ld_loss = loss.ld,
                                     .ld_dlogits = dlogits.ld,
                                     .scale = scale}};
-    parallel_for(logits.rows, 1, cross_entropy, &c);
+    parallel_for(logits.rows, cpu_grain(logits.rows, logits.cols, CPU_HEAVY), cross_entropy, &c);
 }

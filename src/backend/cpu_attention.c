@@ -18,9 +18,11 @@
 _Static_assert((int)ATTN_MAX_HEAD_DIM <= (int)KERN_MAX_HEAD_DIM, "the kernels' row buffers");
 
 enum {
+    PIECES_A_THREAD = 4, /* even out their ends */
+    LEAST_QUERIES = 48,
     FEW_QUERIES = 8,    /* of a sequence: its keys are split */
-    PART_QUERIES = 288, /* the least of a part, which PART_STEP divides */
-    PART_STEP = 96,
+    PART_QUERIES = 216, /* of a part at the most, unless there were more than MOST_PARTS */
+    PART_STEP = 24,
     MOST_PARTS = 4,
     KEY_ROWS = 64, /* of dk and dv that are added up at once */
     WAVE_BYTES = 16 << 20
@@ -35,6 +37,7 @@ struct attention_call {
     size_t pair_bytes;
     int64_t first_pair, pairs; /* in memory */
     int64_t blocks;            /* pieces of a pair, at most */
+    int64_t block_queries;     /* forward */
 };
 
 static int64_t count(int64_t n, int64_t size) {
@@ -49,8 +52,9 @@ static int64_t group_of(const struct attn_shape *shape) {
 
 /* Queries of a part. */
 static int64_t part_queries(int64_t n_q) {
-    int64_t n = count(count(n_q, MOST_PARTS), PART_STEP) * PART_STEP;
-    return n < PART_QUERIES ? PART_QUERIES : n;
+    int64_t parts = count(n_q, PART_QUERIES);
+    if (parts > MOST_PARTS) parts = MOST_PARTS;
+    return parts > 0 ? count(count(n_q, parts), PART_STEP) * PART_STEP : PART_STEP;
 }
 
 /* The kernel's arguments for a pair. */
@@ -106,15 +110,23 @@ static int64_t longest(const struct attn_seq *seqs, int64_t n_seqs, bool keys) {
 
 /* ---- forward ---- */
 
+/* Queries of a block: fewer than the kernel would like where that leaves threads without work. */
+static int64_t block_queries(int64_t queries, int64_t group, int64_t pairs) {
+    int64_t most = kern_attention_queries(group), threads = threads_count();
+    int64_t wanted = threads > 1 ? count(PIECES_A_THREAD * threads, pairs) : 1;
+    int64_t size = count(queries, wanted);
+    if (size < LEAST_QUERIES) size = LEAST_QUERIES;
+    return size < most ? size : most;
+}
+
 static void query_blocks(void *ctx, int64_t begin, int64_t end) {
     const struct attention_call *c = ctx;
     for (int64_t i = begin; i < end; i++) {
-        int64_t block, size = kern_attention_queries(group_of(c->shape));
+        int64_t block;
         struct kern_attention a = piece_args(c, i, &block);
-        int64_t blocks = count(a.n_q, size);
-        if (block >= blocks) continue;
-        size = count(a.n_q, blocks);
+        int64_t size = count(a.n_q, count(a.n_q, c->block_queries));
         int64_t first = block * size, past = first + size;
+        if (first >= a.n_q) continue;
         c->kern->attention_fwd(&a, first, past < a.n_q ? past : a.n_q);
     }
 }
@@ -155,7 +167,8 @@ void cpu_attention_fwd(struct stream *s, struct tensor o, struct tensor lse, str
                                .pairs = n_seqs * shape->kv_heads};
     int64_t queries = longest(seqs, n_seqs, false), group = group_of(shape);
     if (queries > FEW_QUERIES || queries * group > KERN_ATTENTION_FEW) {
-        c.blocks = count(queries, kern_attention_queries(group));
+        c.block_queries = block_queries(queries, group, c.pairs);
+        c.blocks = count(queries, c.block_queries);
         parallel_for(c.pairs * c.blocks, 1, query_blocks, &c);
         return;
     }

@@ -146,9 +146,10 @@ static inline void kern_attention_seen(const struct kern_attention *a, int64_t b
     *past = offset + end;
     *first = a->window > 0 && low > 0 ? low : 0;
 }
-/* How many queries a call of attention_fwd should be given to be at its best. */
+/* How many queries a call of attention_fwd takes at its best: more keep keys and values packed for longer. */
 static inline int64_t kern_attention_queries(int64_t group) {
-    return group < 6 ? 288 / group / 24 * 24 : 48;
+    int64_t n = 648 / group / 24 * 24;
+    return n > 24 ? n : 24;
 }
 
 /* Elements: h = silu(g) u; dg = dh u silu'(g), du = dh silu(g).  dg may be g, du may be u.  All

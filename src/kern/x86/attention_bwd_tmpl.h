@@ -199,10 +199,11 @@ static void block_gradient(const struct block *b, struct attention_bwd_tile *t) 
         int64_t keys = least(TILE, past - j), end = b->n;
         int64_t begin = j > offset ? (j - offset) / UNIT * UNIT : 0;
         if (a->window > 0) end = least(end, j + keys - 1 + a->window - offset);
+        int64_t sub = even_parts(end - begin, SUB, STRIP);
         tile_pack(b, j, keys, t);
         for (int64_t h = b->head; h < b->head + b->heads; h++)
-            for (int64_t i = begin; i < end; i += SUB)
-                sub_gradient(b, h, i, least(end, i + SUB), j, keys, t);
+            for (int64_t i = begin; i < end; i += sub)
+                sub_gradient(b, h, i, least(end, i + sub), j, keys, t);
     }
     block_store(b, t);
 }
@@ -241,18 +242,18 @@ static void attention_bwd(const struct kern_attention *a, int64_t begin, int64_t
 
 /* One row of dk or dv: the parts' sums from `at` on. */
 static void key_sum(const struct kern_attention *a, int64_t j, int64_t at, double scale, act *out) {
+    float sum[KERN_MAX_HEAD_DIM + VL] = {0};
     int64_t parts = (a->n_q + a->part_queries - 1) / a->part_queries;
-    for (int64_t c = 0; c < a->head_dim; c += VL) {
-        vf sum = vf_set(0);
-        for (int64_t p = 0; p < parts; p++) {
-            int64_t first, past;
-            const float *sums = part_sums(a, p, &first, &past) + at;
-            if (j < first || j >= past) continue;
-            sums += (c / TILE * kern_attention_lanes(a->n_kv) + j) * TILE + c % TILE;
-            sum = sum + vf_load(sums);
-        }
-        act_store_n(out + c, sum * vf_set((float)scale), lanes_left(c, a->head_dim));
+    int64_t chunk = kern_attention_lanes(a->n_kv) * TILE;
+    for (int64_t p = 0; p < parts; p++) {
+        int64_t first, past;
+        const float *from = part_sums(a, p, &first, &past) + at + j * TILE;
+        if (j < first || j >= past) continue;
+        for (int64_t c = 0; c < a->head_dim; c += VL)
+            vf_store(sum + c, vf_load(sum + c) + vf_load(from + c / TILE * chunk + c % TILE));
     }
+    for (int64_t c = 0; c < a->head_dim; c += VL)
+        act_store_n(out + c, vf_load(sum + c) * vf_set((float)scale), lanes_left(c, a->head_dim));
 }
 
 static void attention_bwd_kv(const struct kern_attention *a, int64_t begin, int64_t end) {

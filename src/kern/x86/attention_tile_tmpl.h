@@ -11,9 +11,9 @@
 #endif
 
 enum {
-    STRIP = 24,             /* rows: a multiple of MICRO_ROWS and of UNIT */
-    BLOCK_ROWS = 288,       /* of a block, and what they may take at TILE columns a chunk: */
-    BLOCK_AREA = 288 * 128, /* buffers of this many numbers */
+    STRIP = 24,              /* rows: a multiple of MICRO_ROWS and of UNIT */
+    BLOCK_ROWS = 648,        /* of a block, and what they may take at TILE columns a chunk: */
+    BLOCK_AREA = 648 * TILE, /* buffers of this many numbers */
     SEGMENT = KERN_ATTENTION_SEGMENT
 };
 _Static_assert((int)KERN_ATTENTION_LANES == (int)TILE && STRIP % MICRO_ROWS == 0, "tiles");

@@ -200,13 +200,14 @@ static bool strip_at(const struct block *b, int64_t index, struct strip *s) {
     return s->head < b->head + b->heads;
 }
 
-/* Segments [begin, end) into the totals. */
-static void block_segments(const struct block *b, int64_t begin, int64_t end,
-                           struct attention_fwd_tile *t) {
+/* The segments that a block sees, into its totals. */
+static void block_segments(const struct block *b, struct attention_fwd_tile *t) {
     const struct kern_attention *a = b->a;
+    int64_t first, past;
+    kern_attention_seen(a, b->query, b->query + b->n, &first, &past);
     block_pack_rows(b, a->q, a->ldq, t->q);
-    for (int64_t i = begin; i < end; i++) {
-        int64_t j0 = i * SEGMENT, keys = least(SEGMENT, a->n_kv - j0);
+    for (int64_t j0 = first / SEGMENT * SEGMENT; j0 < past; j0 += SEGMENT) {
+        int64_t keys = least(SEGMENT, past - j0);
         struct strip s;
         segment_pack(b, j0, keys, t);
         for (int64_t n = 0; strip_at(b, n, &s); n++) {
@@ -223,15 +224,13 @@ static void attention_fwd(const struct kern_attention *a, int64_t begin, int64_t
     struct block size = block_size(a, begin, end), b = size;
     for (b.head = 0; b.head < a->group; b.head += size.heads)
         for (b.query = begin; b.query < end; b.query += size.n) {
-            int64_t first, past;
             b.heads = least(size.heads, a->group - b.head);
             b.n = least(size.n, end - b.query);
             for (int64_t r = 0; r < b.heads * b.n; r++) {
                 t.top[r] = NO_TOP;
                 t.sum[r] = 0;
             }
-            kern_attention_seen(a, b.query, b.query + b.n, &first, &past);
-            block_segments(&b, first / SEGMENT, (past + SEGMENT - 1) / SEGMENT, &t);
+            block_segments(&b, &t);
             for (int64_t h = b.head; h < b.head + b.heads; h++)
                 for (int64_t i = b.query; i < b.query + b.n; i++) {
                     int64_t r = block_row(&b, h, i);

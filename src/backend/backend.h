@@ -62,6 +62,9 @@ void *backend_alloc(struct backend *b, enum mem_category category, size_t bytes)
 void backend_release(struct backend *b, void *p);
 /* true if host pointers can be operands (the CPU): then weights are not copied. */
 bool backend_shares_host(const struct backend *b);
+/* true if a matrix of this block type can be the second operand of a product, and a source of be_gather_rows: its
+ * elements count as rounded to act.  Such a tensor has whole blocks a row, no gaps, and no views. */
+bool backend_takes_blocks(const struct backend *b, enum dtype t);
 void backend_upload(struct backend *b, void *dst, const void *host, size_t bytes);
 void backend_download(struct backend *b, void *host, const void *src, size_t bytes);
 
@@ -82,7 +85,8 @@ void be_copy(struct stream *s, struct tensor dst, struct tensor src);
 void be_scale_copy(struct stream *s, struct tensor dst, struct tensor src, double scale);
 /* y += scale * x, converting x. */
 void be_axpy(struct stream *s, struct tensor y, double scale, struct tensor x);
-/* dst[i, :] = src[index[i], :], converting; index: dst.rows host integers in [0, src.rows). */
+/* dst[i, :] = src[index[i], :], converting (src may be in blocks); index: dst.rows host integers in
+ * [0, src.rows). */
 void be_gather_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index);
 /* dst[index[i], :] = src[i, :], converting; indices are distinct. */
 void be_scatter_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index);

@@ -111,6 +111,7 @@ enum mil_status backend_cpu_open(enum dtype compute, struct backend **out, struc
         return st;
     }
     b->by_library = compute == DT_BF16 && b->product.has_amx;
+    if (compute != DT_F64 && !b->by_library) b->base.takes_blocks = kern_takes_blocks;
     describe(b);
     *out = &b->base;
     return MIL_OK;

@@ -61,6 +61,10 @@ void cpu_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor
                struct tensor base, struct tensor copy, const struct adamw *hyper);
 double cpu_sum_squares(struct stream *s, struct tensor t);
 
+/* cpu_blocks.c */
+void cpu_gather_blocks(struct stream *s, struct tensor dst, struct tensor src,
+                       const int32_t *index);
+
 /* cpu_rows.c */
 void cpu_gather_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index);
 void cpu_scatter_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index,

@@ -46,6 +46,10 @@ static void scatter_add(void *ctx, int64_t begin, int64_t end) {
 
 void cpu_gather_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index) {
     struct rows_call c = {&cpu_of(s)->kern, dst, src, index, false};
+    if (dtype_block_elems(src.dtype) > 1) {
+        cpu_gather_blocks(s, dst, src, index);
+        return;
+    }
     parallel_for(dst.rows, cpu_grain(dst.rows, dst.cols, CPU_LIGHT), gather, &c);
 }
 

@@ -45,6 +45,9 @@ const char *backend_describe(const struct backend *b) {
 bool backend_shares_host(const struct backend *b) {
     return b->shares_host;
 }
+bool backend_takes_blocks(const struct backend *b, enum dtype t) {
+    return b->takes_blocks && b->takes_blocks(t);
+}
 
 void *backend_alloc(struct backend *b, enum mem_category category, size_t bytes) {
     return b->ops->alloc(b, category, bytes);

@@ -25,6 +25,11 @@ static bool is_act(const struct stream *s, struct tensor t) {
 static bool is_real(const struct stream *s, struct tensor t) {
     return t.dtype == s->backend->real && is_sound(t);
 }
+/* What a product multiplies with: act, or blocks that the backend reads itself. */
+static bool is_operand(const struct stream *s, struct tensor t) {
+    if (!backend_takes_blocks(s->backend, t.dtype)) return is_act(s, t);
+    return is_sound(t) && t.ld == t.cols && t.cols % (int64_t)dtype_block_elems(t.dtype) == 0;
+}
 static bool is_either(const struct stream *s, struct tensor t) {
     return is_act(s, t) || is_real(s, t);
 }
@@ -84,7 +89,8 @@ void be_axpy(struct stream *s, struct tensor y, double scale, struct tensor x) {
 }
 
 void be_gather_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index) {
-    REQUIRE(is_sound(dst) && is_sound(src) && is_plain_float(dst) && is_plain_float(src));
+    REQUIRE(is_sound(dst) && is_plain_float(dst));
+    REQUIRE((is_sound(src) && is_plain_float(src)) || is_operand(s, src));
     REQUIRE(dst.cols == src.cols && indexes_fit(index, dst.rows, src.rows));
     if (is_empty(dst)) return;
     TIMED(PROFILE_ROWS, 2 * bytes_of(dst), s->backend->ops->gather_rows(s, dst, src, index));
@@ -121,7 +127,7 @@ static int64_t term_depth(const struct stream *s, const struct product_term *t, 
     bool ta = t->flags & MATMUL_TRANS_A, tb = t->flags & MATMUL_TRANS_B;
     int64_t k = ta ? t->a.rows : t->a.cols;
     REQUIRE(!(t->flags & ~(unsigned)(MATMUL_TRANS_A | MATMUL_TRANS_B)));
-    REQUIRE(is_act(s, t->a) && is_act(s, t->b));
+    REQUIRE(is_act(s, t->a) && is_operand(s, t->b));
     REQUIRE((ta ? t->a.cols : t->a.rows) == c.rows && (tb ? t->b.rows : t->b.cols) == c.cols);
     REQUIRE((tb ? t->b.cols : t->b.rows) == k);
     REQUIRE(!t->mask.data || (t->mask.dtype == DT_U8 && t->mask.rows == c.rows && t->p >= 0 &&

@@ -74,6 +74,7 @@ struct backend {
     const char *name;
     enum dtype act, real;
     bool shares_host;
+    bool (*takes_blocks)(enum dtype t); /* NULL: none */
     struct stream *stream;
 };
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* model.c - a checkpoint's weights bound to a backend.
  *
- * A matrix whose stored type is the compute type stays where it is mapped (the CPU reads the file's
- * pages); all others are converted once into one slab:
+ * A matrix whose stored type is the compute type, or blocks that the backend multiplies with, stays where it is
+ * mapped (the CPU reads the file's pages); where its rows are permuted, blocks are copied in order, as blocks.  All
+ * others are converted once.  Copies lie in one slab:
  *     [ embed | layer 0: norm, q, k, v, o, norm, gate, up, down | ... | final norm | head ]
  * Norm weights and biases are kept in real.  Every value is looked at once for NaN and infinity. */
 #include "model/model.h"
@@ -173,10 +174,28 @@ enum mil_status weight_load(const struct checkpoint *c, const struct weight_view
     return bad < 0 ? MIL_OK : refuse_nonfinite(c, v, bad, err);
 }
 
+static bool kept_in_blocks(const struct checkpoint *c, const struct backend *b,
+                           const struct weight_slot *s) {
+    return backend_shares_host(b) && !weight_kind_is_vector(s->kind) &&
+           backend_takes_blocks(b, checkpoint_slot(c, s)->dtype);
+}
+
 static bool used_in_place(const struct checkpoint *c, const struct backend *b,
                           const struct weight_slot *s) {
-    return backend_shares_host(b) &&
-           weight_usable_as(checkpoint_slot(c, s), model_weight_dtype(b, s));
+    const struct weight_view *v = checkpoint_slot(c, s);
+    if (kept_in_blocks(c, b, s)) return v->head_permuted == 0;
+    return backend_shares_host(b) && weight_usable_as(v, model_weight_dtype(b, s));
+}
+
+/* The type in which a stored weight takes part, and the bytes of it as a whole. */
+static enum dtype bound_dtype(const struct checkpoint *c, const struct backend *b,
+                              const struct weight_slot *s) {
+    return kept_in_blocks(c, b, s) ? checkpoint_slot(c, s)->dtype : model_weight_dtype(b, s);
+}
+static size_t weight_bytes(enum dtype t, const struct weight_slot *s) {
+    size_t bytes;
+    REQUIRE(dtype_bytes(t, (uint64_t)(s->rows * s->cols), &bytes));
+    return bytes;
 }
 
 /* Point every tensor at its place; the slab may be in sizing mode. */
@@ -184,10 +203,11 @@ static void bind_tensors(struct model *m, const struct checkpoint *c, struct are
     for (size_t i = 0; i < weight_count(&m->config); i++) {
         struct weight_slot s = weight_slot_at(&m->config, i);
         struct tensor *t = model_tensor(m, &s);
+        t->dtype = bound_dtype(c, m->backend, &s);
         if (used_in_place(c, m->backend, &s))
             t->data = (void *)(uintptr_t)checkpoint_slot(c, &s)->data;
         else
-            *t = tensor_take(slab, t->dtype, t->rows, t->cols, "weight");
+            t->data = arena_take(slab, weight_bytes(t->dtype, &s), "weight");
     }
     if (m->config.tied_head) m->head = m->embed;
 }
@@ -198,6 +218,11 @@ static enum mil_status fill_tensor(struct model *m, const struct checkpoint *c,
     const struct weight_view *v = checkpoint_slot(c, s);
     struct tensor *t = model_tensor(m, s);
     if (t->data == v->data) {
+        int64_t bad = weight_first_nonfinite(v);
+        return bad < 0 ? MIL_OK : refuse_nonfinite(c, v, bad, err);
+    }
+    if (kept_in_blocks(c, m->backend, s)) {
+        weight_blocks(v, t->data);
         int64_t bad = weight_first_nonfinite(v);
         return bad < 0 ? MIL_OK : refuse_nonfinite(c, v, bad, err);
     }
@@ -271,7 +296,8 @@ void model_plan(const struct checkpoint *c, const struct backend *b, int64_t pos
     for (size_t i = 0; i < weight_count(&c->config); i++) {
         struct weight_slot s = weight_slot_at(&c->config, i);
         enum dtype t = model_weight_dtype(b, &s);
-        size_t bytes = (size_t)(s.rows * s.cols) * dtype_size(t);
+        if (c->layers) t = bound_dtype(c, b, &s);
+        size_t bytes = weight_bytes(t, &s);
         bool in_place =
             c->layers ? used_in_place(c, b, &s) : backend_shares_host(b) && declared == t;
         if (in_place)

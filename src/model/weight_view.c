@@ -140,6 +140,17 @@ static void search_rows(void *ctx, int64_t begin, int64_t end) {
     }
 }
 
+/* Blocks: an element is NaN or infinite where a factor of its block is, and then the block's first one is. */
+static void search_blocks(void *ctx, int64_t begin, int64_t end) {
+    struct convert_job *job = ctx;
+    const struct weight_view *v = job->v;
+    for (int64_t i = begin; i < end; i++) {
+        const void *row = element(v, stored_index(v, v->rows, i), 0);
+        int64_t at = dequant_first_nonfinite(v->dtype, row, v->cols);
+        if (at >= 0) report_bad(job, i * v->cols + at);
+    }
+}
+
 static int64_t run_job(struct convert_job *job, parallel_fn fn) {
     int64_t grain = 1 + 65536 / job->v->cols;
     atomic_store(&job->first_bad, -1);
@@ -156,7 +167,21 @@ int64_t weight_first_nonfinite(const struct weight_view *v) {
     struct convert_job job = {.v = v};
     bool words = (v->dtype == DT_BF16 || v->dtype == DT_F16) && (uintptr_t)v->data % 2 == 0 &&
                  !(v->rows == 1 && v->head_permuted > 0);
-    return run_job(&job, words ? search_rows : convert_rows);
+    bool blocks = dtype_block_elems(v->dtype) > 1 && !(v->rows == 1 && v->head_permuted > 0);
+    return run_job(&job, words ? search_rows : blocks ? search_blocks : convert_rows);
+}
+
+static void copy_rows(void *ctx, int64_t begin, int64_t end) {
+    struct convert_job *job = ctx;
+    const struct weight_view *v = job->v;
+    size_t bytes = (size_t)(element(v, 1, 0) - element(v, 0, 0));
+    for (int64_t i = begin; i < end; i++)
+        memcpy(job->dst + (size_t)i * bytes, element(v, stored_index(v, v->rows, i), 0), bytes);
+}
+
+void weight_blocks(const struct weight_view *v, void *dst) {
+    struct convert_job job = {.v = v, .dst = dst};
+    run_job(&job, copy_rows);
 }
 
 void weight_to_f32(const struct weight_view *v, float *dst) {

@@ -11,5 +11,7 @@
 int64_t weight_convert(const struct weight_view *v, enum dtype t, void *dst);
 /* The same search without a copy. */
 int64_t weight_first_nonfinite(const struct weight_view *v);
+/* The blocks of a matrix, its rows in the model's order. */
+void weight_blocks(const struct weight_view *v, void *dst);
 
 #endif

@@ -202,6 +202,24 @@ void dequant_to_f32(enum dtype t, const void *src, int64_t n, float *dst) {
         block_fns[t](block, dst + i);
 }
 
+int64_t dequant_first_nonfinite(enum dtype t, const void *src, int64_t n) {
+    /* Where the f16 factors stand: one, or two that follow each other. */
+    static const struct {
+        uint8_t at, n;
+    } factors[DTYPES] = {
+        [DT_Q4_0] = {0, 1}, [DT_Q4_1] = {0, 2},  [DT_Q5_0] = {0, 1},   [DT_Q5_1] = {0, 2},
+        [DT_Q8_0] = {0, 1}, [DT_Q2_K] = {80, 2}, [DT_Q3_K] = {108, 1}, [DT_Q4_K] = {0, 2},
+        [DT_Q5_K] = {0, 2}, [DT_Q6_K] = {208, 1}};
+    int64_t elems = (int64_t)dtype_block_elems(t);
+    const unsigned char *p = src;
+    REQUIRE(elems > 1 && n % elems == 0);
+    p += factors[t].at;
+    for (int64_t i = 0; i < n; i += elems, p += dtype_block_bytes(t))
+        for (int f = 0; f < factors[t].n; f++)
+            if ((load_u16(p + 2 * f) & 0x7c00) == 0x7c00) return i;
+    return -1;
+}
+
 void quant_from_f32(enum dtype t, const float *src, int64_t n, void *dst) {
     REQUIRE(n >= 0 && t <= DT_F64);
     f16 *half = dst;

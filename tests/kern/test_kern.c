@@ -479,6 +479,31 @@ static void cross_entropy_specials(const struct kern *k, const struct kern *orac
     assert_true(get(k->act, d, 2 * N + 39) == 0.0);
 }
 
+/* Rows longer than what is summed at once: nothing but -infinity at first, then ever greater numbers;
+ * a NaN among the -infinities; nothing else at all. */
+static void cross_entropy_long(const struct kern *k, const struct kern *oracle) {
+    enum { N = 5000, NONE = 2100 };
+    static float z[N], loss[1];
+    static double z64[N], loss64[1];
+    int32_t label = N - 7;
+    for (int c = 0; c < N; c++) {
+        z[c] = c < NONE ? -INFINITY : (float)c * 0x1p-6f;
+        z64[c] = (double)z[c];
+    }
+    struct kern_cross_entropy a = {z, loss, NULL, &label, N, N, 1, N, 1.0};
+    struct kern_cross_entropy e = {z64, loss64, NULL, &label, N, N, 1, N, 1.0};
+    k->cross_entropy(&a, 0, 1);
+    oracle->cross_entropy(&e, 0, 1);
+    /* Exponents are exact here (multiples of 2^-6 below 2^7); the rest as in cross_entropy_case. */
+    assert_true(fabs((double)loss[0] - loss64[0]) <= 84 * U + U * fabs(loss64[0]));
+    z[3] = NAN;
+    k->cross_entropy(&a, 0, 1);
+    assert_true(isnan(loss[0]));
+    for (int c = 0; c < N; c++) z[c] = -INFINITY;
+    k->cross_entropy(&a, 0, 1);
+    assert_true(isnan(loss[0]));
+}
+
 /* ---- adamw ---- */
 
 static void adamw_case(const struct kern *k, const struct kern *oracle, int64_t n, bool with_base) {
@@ -587,6 +612,7 @@ static const struct table_test tests[] = {
     {"reduce_table", reduce_table},
     {"cross_entropy_table", cross_entropy_table},
     {"cross_entropy_specials", cross_entropy_specials},
+    {"cross_entropy_long", cross_entropy_long},
     {"adamw_table", adamw_table},
     {"exponential", exponential},
 };

@@ -214,9 +214,19 @@ static void book_pages(const struct planner *p, struct plan *plan) {
                    : path_is_dir(path)        ? directory_weights(path)
                    : stat(path, &info) == 0   ? (size_t)info.st_size
                                               : 0;
+    /* Of a GGUF file whose weights are more than the file, blocks are multiplied as they are. */
+    size_t weights = 0;
     for (size_t i = 0; i < plan->n; i++)
-        if (str_starts(plan->entries[i].name, "weights used in place"))
-            bytes -= bytes < plan->entries[i].bytes ? bytes : plan->entries[i].bytes;
+        if (str_starts(plan->entries[i].name, "weights ")) weights += plan->entries[i].bytes;
+    bool in_blocks = !path_is_dir(path) && weights > bytes + bytes / 2 && bytes > 0;
+    for (size_t i = 0; i < plan->n; i++) {
+        struct plan_entry *e = &plan->entries[i];
+        bool in_place = str_starts(e->name, "weights used in place");
+        bool converted = p->s->method->adapter && str_starts(e->name, "weights as ");
+        if (!in_place && !(in_blocks && converted)) continue;
+        if (in_blocks) e->bytes = 0; /* the file's pages serve */
+        bytes -= bytes < e->bytes ? bytes : e->bytes;
+    }
     if (bytes > 0) plan_add(plan, PLAN_SESSION, bytes, "weights as stored (file pages)");
 }
 

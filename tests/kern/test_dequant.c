@@ -3,6 +3,8 @@
  * for bit: integer times scale has one rounding an operation, in the same order on both sides. */
 #include "check.h"
 
+#include <math.h>
+
 #include "core/dtype.h"
 #include "kern/dequant.h"
 
@@ -83,11 +85,36 @@ static void plain_types_go_there_and_back(void **state) {
     assert_true(x == 1.0f + 0x1p-23f);
 }
 
+/* The search that looks at factors only finds what a search of the elements finds. */
+static void bad_factors_are_found(void **state) {
+    (void)state;
+    static unsigned char raw[4 * 210];
+    static float wide[4 * 256];
+    static const f16 bad[] = {0x7c00, 0xfc00, 0x7e01};
+    for (int t = DT_Q4_0; t < DTYPES; t++) {
+        enum dtype type = (enum dtype)t;
+        int64_t elems = (int64_t)dtype_block_elems(type), n = 4 * elems;
+        size_t bytes = dtype_block_bytes(type);
+        memset(raw, 0x21, sizeof raw);
+        assert_int_equal(dequant_first_nonfinite(type, raw, n), -1);
+        for (size_t at = 0; at + 2 <= bytes; at++)
+            for (size_t b = 0; b < 3; b++) {
+                memset(raw, 0x21, sizeof raw);
+                memcpy(raw + 2 * bytes + at, &bad[b], sizeof *bad);
+                dequant_to_f32(type, raw, n, wide);
+                int64_t first = 0;
+                while (first < n && isfinite(wide[first])) first++;
+                assert_int_equal(dequant_first_nonfinite(type, raw, n), first < n ? first : -1);
+            }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(block_formats_equal_the_recorded_ones),
         cmocka_unit_test(a_part_of_a_row_is_the_same_as_the_whole),
         cmocka_unit_test(plain_types_go_there_and_back),
+        cmocka_unit_test(bad_factors_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,10 +113,6 @@ static void run_swiglu_fwd(struct data *d) {
 static void run_swiglu_bwd(struct data *d) {
     be_swiglu_bwd(d->s, d->g, d->u, d->h, d->g, d->u);
 }
-static void run_dropout(struct data *d) {
-    struct dropout_key key = {1, 2, 3, 0.05};
-    be_dropout(d->s, d->y, d->x, &key, keys, false, false);
-}
 static void run_dropout_mask(struct data *d) {
     struct dropout_key key = {1, 2, 3, 0.05};
     be_dropout_mask(d->s, d->mask, C, &key, keys);
@@ -221,7 +217,6 @@ static const struct item items[] = {
     {"rope", run_rope, 0, 2.0 * T *C, 1.0 * T *C},
     {"swiglu_fwd", run_swiglu_fwd, 0, 3.0 * T *F, 1.0 * T *F},
     {"swiglu_bwd", run_swiglu_bwd, 0, 5.0 * T *F, 1.0 * T *F},
-    {"dropout", run_dropout, 0, 2.0 * T *C, 1.0 * T *C},
     {"dropout_mask", run_dropout_mask, 0, 1.0 / 16 * T *C, 1.0 * T *C},
     {"dropout_apply", run_dropout_apply, 0, 3.0 * T *C, 1.0 * T *C},
     {"swiglu_fwd, 16 rows", run_swiglu_few, 0, 3.0 * 16 * F, 16.0 * F},

@@ -181,20 +181,16 @@ void be_bias_grad(struct stream *s, struct tensor db, struct tensor dy);
 void be_cross_entropy(struct stream *s, struct tensor loss, struct tensor dlogits,
                       struct tensor logits, const int32_t *label, double scale);
 
-/* Inverted dropout with recomputable masks: y = x * m / (1 - p), m from Philox keyed by (seed,
- * stream, step, row_key[t] * cols + c).  With `difference`: y = (x * m / (1 - p)) - x instead.
- * accumulate: y += . row_key: host, one a row: it identifies the token independently of how
- * micro-batches are cut. */
+/* Inverted dropout with recomputable masks.  Element e = row_key[t] * cols + c, (t, c) of a tensor, is dropped
+ * where word e % 4 of rng_words(seed, stream, step, e / 4) is below ceil(p 2^24) in its upper 24 bits.  row_key:
+ * host, one a row: it identifies the token independently of how micro-batches are cut. */
 struct dropout_key {
     uint64_t seed;
     uint32_t stream, step;
     double p;
 };
-void be_dropout(struct stream *s, struct tensor y, struct tensor x, const struct dropout_key *key,
-                const uint64_t *row_key, bool difference, bool accumulate);
-
-/* The same masks kept as bits: bit c of row t is set where element (t, c) is kept.  mask: U8 [T,
- * dropout_mask_bytes(cols)], the lowest bit of a byte first; bits past cols are 0. */
+/* Bit c of row t is set where element (t, c) is kept.  mask: U8 [T, dropout_mask_bytes(cols)], the lowest bit of
+ * a byte first; bits past cols are 0. */
 static inline int64_t dropout_mask_bytes(int64_t cols) {
     return (cols + 63) / 64 * 8;
 }

@@ -73,7 +73,6 @@ static const struct backend_ops cpu_ops = {
     .swiglu_bwd = cpu_swiglu_bwd,
     .bias_grad = cpu_bias_grad,
     .cross_entropy = cpu_cross_entropy,
-    .dropout = cpu_dropout,
     .dropout_mask = cpu_dropout_mask,
     .dropout_apply = cpu_dropout_apply,
     .adamw = cpu_adamw,

@@ -51,8 +51,6 @@ void cpu_add_row(struct stream *s, struct tensor y, struct tensor x);
 void cpu_swiglu_fwd(struct stream *s, struct tensor h, struct tensor g, struct tensor u);
 void cpu_swiglu_bwd(struct stream *s, struct tensor dg, struct tensor du, struct tensor dh,
                     struct tensor g, struct tensor u);
-void cpu_dropout(struct stream *s, struct tensor y, struct tensor x, const struct dropout_key *key,
-                 const uint64_t *row_key, bool difference, bool accumulate);
 void cpu_dropout_mask(struct stream *s, struct tensor mask, int64_t cols,
                       const struct dropout_key *key, const uint64_t *row_key);
 void cpu_dropout_apply(struct stream *s, struct tensor kept, struct tensor change, struct tensor x,

@@ -126,37 +126,6 @@ void cpu_swiglu_bwd(struct stream *s, struct tensor dg, struct tensor du, struct
 
 /* ---- dropout ---- */
 
-struct dropout_args {
-    struct kern_dropout kern;
-    const uint64_t *row_key;
-};
-
-static void run_dropout(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
-    const struct dropout_args *args = p->args;
-    struct kern_dropout a = args->kern;
-    a.y = piece_at(p, 0, row, col);
-    a.x = piece_at(p, 1, row, col);
-    a.first = args->row_key[row] * (uint64_t)p->t[0].cols + (uint64_t)col;
-    p->kern->dropout(&a, 0, n);
-}
-
-void cpu_dropout(struct stream *s, struct tensor y, struct tensor x, const struct dropout_key *key,
-                 const uint64_t *row_key, bool difference, bool accumulate) {
-    struct dropout_args args = {.row_key = row_key,
-                                .kern = {.y_type = y.dtype,
-                                         .x_type = x.dtype,
-                                         .seed = key->seed,
-                                         .stream = key->stream,
-                                         .step = key->step,
-                                         .threshold = (uint32_t)ceil(key->p * 0x1p24),
-                                         .inv_keep = 1.0 / (1.0 - key->p),
-                                         .difference = difference,
-                                         .accumulate = accumulate}};
-    struct pieces p = {
-        .run = run_dropout, .kern = &cpu_of(s)->kern, .t = {y, x}, .n_t = 2, .args = &args};
-    for_pieces(&p, CPU_HEAVY); /* rows have keys: not flattened */
-}
-
 struct mask_call {
     const struct kern *kern;
     struct kern_dropout_mask a;

@@ -277,15 +277,6 @@ void be_cross_entropy(struct stream *s, struct tensor loss, struct tensor dlogit
           s->backend->ops->cross_entropy(s, loss, dlogits, logits, label, scale));
 }
 
-void be_dropout(struct stream *s, struct tensor y, struct tensor x, const struct dropout_key *key,
-                const uint64_t *row_key, bool difference, bool accumulate) {
-    REQUIRE(is_either(s, y) && is_either(s, x) && same_shape(y, x));
-    REQUIRE(key->p >= 0.0 && key->p < 1.0);
-    if (is_empty(y)) return;
-    TIMED(PROFILE_DROPOUT, bytes_of(x) + bytes_of(y) * (accumulate ? 2 : 1),
-          s->backend->ops->dropout(s, y, x, key, row_key, difference, accumulate));
-}
-
 static bool is_mask(struct tensor mask, int64_t rows, int64_t cols) {
     return mask.dtype == DT_U8 && is_sound(mask) && mask.rows == rows &&
            mask.cols == dropout_mask_bytes(cols);

@@ -49,9 +49,6 @@ struct backend_ops {
     void (*bias_grad)(struct stream *s, struct tensor db, struct tensor dy);
     void (*cross_entropy)(struct stream *s, struct tensor loss, struct tensor dlogits,
                           struct tensor logits, const int32_t *label, double scale);
-    void (*dropout)(struct stream *s, struct tensor y, struct tensor x,
-                    const struct dropout_key *key, const uint64_t *row_key, bool difference,
-                    bool accumulate);
     void (*dropout_mask)(struct stream *s, struct tensor mask, int64_t cols,
                          const struct dropout_key *key, const uint64_t *row_key);
     void (*dropout_apply)(struct stream *s, struct tensor kept, struct tensor change,

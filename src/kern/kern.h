@@ -32,21 +32,9 @@ struct kern_map {
     bool accumulate;
 };
 
-/* One row of dropout, elements: keep element e = first + i where word e % 4 of Philox counter e / 4
- * (seed, stream, step) is >= threshold in its upper 24 bits;  v = keep ? x * inv_keep : 0, minus x
- * with `difference`; y = v, or y += v with `accumulate`.  x, y: act or real. */
-struct kern_dropout {
-    void *y;
-    const void *x;
-    enum dtype y_type, x_type;
-    uint64_t seed, first;
-    uint32_t stream, step, threshold;
-    double inv_keep;
-    bool difference, accumulate;
-};
-
-/* Bits of one row of dropout's mask, groups of 64 columns: bit c (lowest of a byte first) is set where
- * struct kern_dropout keeps element first + c; bits from cols to the end of the last group are 0. */
+/* Bits of one row of dropout's mask, groups of 64 columns: bit c (lowest of a byte first) is set, and element
+ * e = first + c is kept, where word e % 4 of rng_words(seed, stream, step, e / 4) is >= threshold in its upper 24
+ * bits; bits from cols to the end of the last group are 0. */
 struct kern_dropout_mask {
     uint8_t *mask; /* 8 bytes a group */
     int64_t cols;
@@ -201,7 +189,8 @@ struct kern_sum_squares {
 struct kern_term {
     const void *a, *b; /* act, or b in blocks */
     bool trans_a, trans_b;
-    enum dtype b_type;   /* a type that kern_takes_blocks accepts: rows of whole blocks; any other: act */
+    enum dtype
+        b_type; /* a type that kern_takes_blocks accepts: rows of whole blocks; any other: act */
     int64_t k, lda, ldb; /* in elements */
     const uint8_t *mask;
     int64_t ld_mask;
@@ -266,7 +255,6 @@ enum { KERN_WEIGH_GROUP = 96, KERN_WEIGH_LANES = 8 };
 /* X(member, argument struct) */
 #define KERN_OP_MAP(X)                                                                             \
     X(map, kern_map)                                                                               \
-    X(dropout, kern_dropout)                                                                       \
     X(dropout_mask, kern_dropout_mask)                                                             \
     X(dropout_apply, kern_dropout_apply)                                                           \
     X(rmsnorm_fwd, kern_rmsnorm)                                                                   \

@@ -408,77 +408,92 @@ static void sums_do_not_depend_on_layout(void **state) {
 
 /* ---- dropout ---- */
 
+/* The definition: element e of the key's numbers is kept where its word of Philox is at least p in its upper 24
+ * bits. */
+static bool keeps(const struct dropout_key *key, uint64_t e) {
+    struct rng_words r = rng_words(key->seed, key->stream, key->step, e / 4);
+    return (double)(r.w[e % 4] >> 8) >= key->p * 0x1p24;
+}
+static struct tensor mask_new(int64_t rows, int64_t cols) {
+    int64_t bytes = dropout_mask_bytes(cols);
+    return tensor_of(mem_calloc(MEM_OTHER, (size_t)(rows * bytes), 1), DT_U8, rows, bytes);
+}
+static bool mask_bit(struct tensor mask, int64_t row, int64_t col) {
+    return ((uint8_t *)mask.data)[row * mask.ld + col / 8] >> (col % 8) & 1;
+}
+
+/* The masks follow the keys, however the rows are cut; as many are dropped as p says. */
 static void dropout_masks(void **state) {
     (void)state;
     enum { ROWS = 40, COLS = 2501 };
     struct backend *b = open_backend(DT_F32);
     struct stream *s = backend_stream(b);
-    struct tensor x = normal(DT_F32, ROWS, COLS, 1), y = normal(DT_F32, ROWS, COLS, 2);
-    struct tensor z = normal(DT_F32, ROWS, COLS, 3);
-    for (int64_t i = 0; i < ROWS * COLS; i++) ((float *)x.data)[i] = 1;
+    struct tensor mask = mask_new(ROWS, COLS), again = mask_new(ROWS, COLS);
+    size_t bytes = (size_t)(ROWS * mask.ld);
     uint64_t keys[ROWS];
-    for (int i = 0; i < ROWS; i++) keys[i] = (uint64_t)(1000 + i);
+    for (int i = 0; i < ROWS; i++) keys[i] = (uint64_t)(1000 - 7 * i);
     struct dropout_key key = {.seed = 4, .stream = 5, .step = 6, .p = 0.05};
-    be_dropout(s, y, x, &key, keys, false, false);
+    be_dropout_mask(s, mask, COLS, &key, keys);
     int64_t dropped = 0;
-    for (int64_t i = 0; i < ROWS * COLS; i++) {
-        double v = at(y, 0, i);
-        assert_true(v == 0 || v == (double)(float)(1 / 0.95));
-        dropped += v == 0;
+    for (int64_t r = 0; r < ROWS; r++) {
+        for (int64_t c = 0; c < COLS; c++) {
+            assert_int_equal(mask_bit(mask, r, c), keeps(&key, keys[r] * COLS + (uint64_t)c));
+            dropped += !mask_bit(mask, r, c);
+        }
+        for (int64_t c = COLS; c < 8 * mask.cols; c++) assert_false(mask_bit(mask, r, c));
     }
     /* Binomial: 5002 +- 69; five standard deviations. */
     double n = ROWS * COLS, sd = sqrt(n * 0.05 * 0.95);
     assert_true(fabs((double)dropped - 0.05 * n) < 5 * sd);
-    /* The same rows cut otherwise, in another order: the masks follow the keys. */
+    /* The same rows cut otherwise, in another order. */
     for (int64_t r = ROWS - 1; r >= 0; r--)
-        be_dropout(s, tensor_rows(z, r, 1), tensor_rows(x, r, 1), &key, keys + r, false, false);
-    assert_memory_equal(y.data, z.data, ROWS * COLS * sizeof(float));
-    /* difference = masked - x; added to x it is the masked again (exact: 1 + (v - 1)). */
-    be_copy(s, z, x);
-    be_dropout(s, z, x, &key, keys, true, true);
-    for (int64_t i = 0; i < ROWS * COLS; i++)
-        assert_true(fabs(at(z, 0, i) - at(y, 0, i)) <= 0x1p-23);
+        be_dropout_mask(s, tensor_rows(again, r, 1), COLS, &key, keys + r);
+    assert_memory_equal(mask.data, again.data, bytes);
+    threads_set(1);
+    be_dropout_mask(s, again, COLS, &key, keys);
+    threads_set(0);
+    assert_memory_equal(mask.data, again.data, bytes);
     key.step = 7;
-    be_dropout(s, z, x, &key, keys, false, false);
-    assert_true(memcmp(y.data, z.data, ROWS * COLS * sizeof(float)) != 0);
-    key.p = 0;
-    be_dropout(s, z, x, &key, keys, false, false);
-    assert_memory_equal(x.data, z.data, ROWS * COLS * sizeof(float));
-    mem_free(x.data);
-    mem_free(y.data);
-    mem_free(z.data);
+    be_dropout_mask(s, again, COLS, &key, keys);
+    assert_true(memcmp(mask.data, again.data, bytes) != 0);
+    mem_free(mask.data);
+    mem_free(again.data);
     backend_free(&b);
 }
 
-/* The bits are be_dropout's masks, row by row, and applying them gives its values. */
-static void dropout_by_bits(void **state) {
+/* kept = x m / (1 - p), change = kept - x, rounded once; in place too. */
+static void dropout_values(void **state) {
     (void)state;
     enum { ROWS = 33, COLS = 4099 };
     struct backend *b = open_backend(DT_BF16);
     struct stream *s = backend_stream(b);
-    struct tensor x = normal(DT_BF16, ROWS, COLS, 1), want = normal(DT_BF16, ROWS, COLS, 2);
+    struct tensor x = normal(DT_BF16, ROWS, COLS, 1), mask = mask_new(ROWS, COLS);
     struct tensor kept = normal(DT_BF16, ROWS, COLS, 3), change = normal(DT_F32, ROWS, COLS, 3);
-    int64_t bytes = dropout_mask_bytes(COLS);
-    assert_int_equal(bytes, 520);
     assert_int_equal(dropout_mask_bytes(64), 8);
-    struct tensor mask =
-        tensor_of(mem_alloc(MEM_OTHER, (size_t)(ROWS * bytes), 1), DT_U8, ROWS, bytes);
+    assert_int_equal(dropout_mask_bytes(COLS), 520);
+    for (int64_t i = 0; i < ROWS * COLS; i += 11) ((bf16 *)x.data)[i] = bf16_from_f32(INFINITY);
     uint64_t keys[ROWS];
     for (int i = 0; i < ROWS; i++) keys[i] = (uint64_t)(900 - 7 * i);
     struct dropout_key key = {.seed = 4, .stream = 5, .step = 6, .p = 0.05};
-    be_dropout(s, want, x, &key, keys, false, false);
     be_dropout_mask(s, mask, COLS, &key, keys);
     be_dropout_apply(s, kept, change, x, mask, key.p);
-    assert_memory_equal(want.data, kept.data, ROWS * COLS * sizeof(bf16));
-    for (int64_t i = 0; i < ROWS * COLS; i++) {
-        bool bit = ((uint8_t *)mask.data)[i / COLS * bytes + i % COLS / 8] >> (i % COLS % 8) & 1;
-        float v = (float)at(x, 0, i), scaled = bit ? v * (float)(1.0 / 0.95) : 0.0f;
-        assert_true((float)at(change, 0, i) == scaled - v);
-    }
-    be_dropout_apply(s, x, (struct tensor){0}, x, mask, key.p); /* in place */
-    assert_memory_equal(want.data, x.data, ROWS * COLS * sizeof(bf16));
-    struct tensor *all[] = {&x, &want, &kept, &change, &mask};
-    for (int i = 0; i < 5; i++) mem_free(all[i]->data);
+    for (int64_t r = 0; r < ROWS; r++)
+        for (int64_t c = 0; c < COLS; c++) {
+            bool keep = keeps(&key, keys[r] * COLS + (uint64_t)c);
+            float v = (float)at(x, r, c), scaled = keep ? v * (float)(1.0 / 0.95) : 0.0f;
+            assert_int_equal(((bf16 *)kept.data)[r * COLS + c], bf16_from_f32(scaled));
+            float got = (float)at(change, r, c);
+            assert_true(isinf(v) && keep ? isnan(got) : got == scaled - v);
+        }
+    be_dropout_apply(s, x, (struct tensor){0}, x, mask, key.p);
+    assert_memory_equal(kept.data, x.data, ROWS * COLS * sizeof(bf16));
+    /* p = 0 keeps all. */
+    key.p = 0;
+    be_dropout_mask(s, mask, COLS, &key, keys);
+    be_dropout_apply(s, kept, change, x, mask, key.p);
+    assert_memory_equal(kept.data, x.data, ROWS * COLS * sizeof(bf16));
+    struct tensor *all[] = {&x, &kept, &change, &mask};
+    for (int i = 0; i < 4; i++) mem_free(all[i]->data);
     backend_free(&b);
 }
 
@@ -574,7 +589,7 @@ int main(void) {
         cmocka_unit_test(rows_moved),
         cmocka_unit_test(sums_do_not_depend_on_layout),
         cmocka_unit_test(dropout_masks),
-        cmocka_unit_test(dropout_by_bits),
+        cmocka_unit_test(dropout_values),
         cmocka_unit_test(adamw_torch),
         cmocka_unit_test(opening),
     };

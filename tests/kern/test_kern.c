@@ -83,94 +83,25 @@ static void map_specials(const struct kern *k, const struct kern *oracle) {
 
 /* ---- dropout ---- */
 
-static void dropout_case(const struct kern *k, const struct kern *ref, enum dtype from,
-                         enum dtype to, int64_t n, uint64_t first, bool difference,
-                         bool accumulate) {
-    struct context x = {.op = "dropout", .kern = k};
-    snprintf(x.shape, sizeof x.shape, "%s->%s n %ld first %lu", dtype_name(from), dtype_name(to),
-             (long)n, (unsigned long)first);
-    struct buf in = buf_new(from, 1, n, 0, 1), out = buf_new(to, 1, n, 0, 1);
-    buf_fill(&in, FILL_INTEGER, 1, 1);
-    buf_fill(&out, accumulate ? FILL_INTEGER : FILL_POISON, 2, 1);
-    struct kern_dropout a = {.y = out.p,
-                             .x = in.p,
-                             .y_type = to,
-                             .x_type = from,
-                             .seed = 0x123456789abcdefu,
-                             .first = first,
-                             .stream = 77,
-                             .step = 3,
-                             .threshold = 1u << 23,
-                             .inv_keep = 2.0,
-                             .difference = difference,
-                             .accumulate = accumulate};
-    k->dropout(&a, 0, n);
-    a.x = in.f64;
-    a.y = out.f64;
-    a.x_type = a.y_type = DT_F64;
-    ref->dropout(&a, 0, n);
-    buf_compare(&x, &out, "y", 0, 0); /* integers: every mask bit must agree */
-    buf_free(&in);
-    buf_free(&out);
+/* The definition: element e is kept where its word of Philox reaches the threshold. */
+static bool keeps(const struct kern_dropout_mask *a, int64_t col) {
+    uint64_t e = a->first + (uint64_t)col;
+    return rng_words(a->seed, a->stream, a->step, e / 4).w[e % 4] >> 8 >= a->threshold;
 }
+enum { MASK_MOST = 1000, MASK_BYTES = (MASK_MOST + 63) / 64 * 8 };
 
-static void dropout_table(const struct kern *k, const struct kern *oracle) {
-    static const uint64_t firsts[] = {
-        0, 1, 2, 3, 4, 63, 0xfffffffdu, 0x3fffffffeu, 0xffffffffffffff00u};
-    static const enum dtype types[] = {DT_F32, DT_BF16};
-    for (size_t f = 0; f < sizeof firsts / sizeof *firsts; f++)
-        for (int l = 0; l < N_LENGTHS; l++)
-            for (int c = 0; c < 4; c++)
-                dropout_case(k, oracle, types[c & 1], types[c >> 1], lengths[l], firsts[f], c & 1,
-                             c >> 1);
-}
-
-/* A cut of the range changes no bit; a dropped infinity is 0. */
-static void dropout_cuts(const struct kern *k, const struct kern *oracle) {
-    (void)oracle;
-    enum { N = 300 };
-    float in[N], whole[N], cut[N];
-    for (int i = 0; i < N; i++) in[i] = i % 7 ? (float)i : INFINITY;
-    struct kern_dropout a = {.y = whole,
-                             .x = in,
-                             .y_type = DT_F32,
-                             .x_type = DT_F32,
-                             .seed = 5,
-                             .first = 6,
-                             .threshold = 0xe00000,
-                             .inv_keep = 8};
-    k->dropout(&a, 0, N);
-    a.y = cut;
-    for (int i = 0; i < N; i += 37) k->dropout(&a, i, i + 37 < N ? i + 37 : N);
-    assert_memory_equal(whole, cut, sizeof whole);
-    int zeros = 0;
-    for (int i = 0; i < N; i++) {
-        assert_false(isnan(whole[i]));
-        zeros += whole[i] == 0.0f;
-    }
-    assert_true(zeros > N / 2 && zeros < N);
-}
-
-/* The bits are those of a row of ones dropped out; past cols they are 0, and no byte beyond is
- * touched.  Groups made one by one are the same. */
+/* Every bit is the definition's, at every level; past cols they are 0, and no byte beyond is touched.  Groups
+ * made one by one are the same. */
 static void mask_case(const struct kern *k, int64_t cols, uint64_t first, uint32_t threshold) {
-    enum { MOST = 1000, GROUPS = (MOST + 63) / 64 };
-    static double ones[MOST], kept[MOST];
-    uint8_t mask[8 * GROUPS + 1], again[8 * GROUPS];
-    struct kern ref;
-    kern_table_init(&ref, DT_F64, ISA_REF);
-    for (int64_t i = 0; i < cols; i++) ones[i] = 1;
-    struct kern_dropout d = {kept,      ones, DT_F64, DT_F64, 0xfedcba987654321u, first, 77, 3,
-                             threshold, 1,    false,  false};
-    ref.dropout(&d, 0, cols);
+    uint8_t mask[MASK_BYTES + 1], again[MASK_BYTES];
     int64_t groups = (cols + 63) / 64;
     memset(mask, POISON, sizeof mask);
-    struct kern_dropout_mask a = {mask, cols, d.seed, first, d.stream, d.step, threshold};
+    struct kern_dropout_mask a = {mask, cols, 0xfedcba987654321u, first, 77, 3, threshold};
     k->dropout_mask(&a, 0, groups);
     a.mask = again;
     for (int64_t g = 0; g < groups; g++) k->dropout_mask(&a, g, g + 1);
     for (int64_t c = 0; c < 64 * groups; c++) {
-        int want = c < cols && kept[c] != 0;
+        int want = c < cols && keeps(&a, c);
         if ((mask[c / 8] >> (c % 8) & 1) != want)
             fail_msg("mask: bit %ld of %ld from %lu, threshold %x, level %s", (long)c, (long)cols,
                      (unsigned long)first, threshold, isa_name(k->level));
@@ -179,8 +110,37 @@ static void mask_case(const struct kern *k, int64_t cols, uint64_t first, uint32
     assert_int_equal(mask[8 * groups], POISON);
 }
 
+/* Mask and application together: the kept are x / (1 - p), the dropped are 0 even where x is infinite, and a
+ * cut of either changes no bit. */
+static void dropout_cuts(const struct kern *k, const struct kern *oracle) {
+    (void)oracle;
+    enum { N = 300, GROUPS = (N + 63) / 64, CUT = 128 };
+    float in[N], whole[N], cut[N];
+    uint8_t mask[8 * GROUPS], again[8 * GROUPS];
+    for (int i = 0; i < N; i++) in[i] = i % 7 ? (float)i + 1 : INFINITY;
+    struct kern_dropout_mask m = {mask, N, 5, 6, 0, 0, 0xe00000};
+    k->dropout_mask(&m, 0, GROUPS);
+    m.mask = again;
+    k->dropout_mask(&m, 3, GROUPS);
+    k->dropout_mask(&m, 0, 3);
+    assert_memory_equal(mask, again, sizeof mask);
+    struct kern_dropout_apply a = {
+        .kept = whole, .x = in, .mask = mask, .kept_type = DT_F32, .x_type = DT_F32, .inv_keep = 8};
+    k->dropout_apply(&a, 0, N);
+    a.kept = cut;
+    for (int i = 0; i < N; i += CUT) k->dropout_apply(&a, i, i + CUT < N ? i + CUT : N);
+    assert_memory_equal(whole, cut, sizeof whole);
+    int zeros = 0, dropped_infinities = 0;
+    for (int i = 0; i < N; i++) {
+        assert_true(whole[i] == (keeps(&m, i) ? 8 * in[i] : 0.0f)); /* exact: a power of two */
+        zeros += whole[i] == 0.0f;
+        dropped_infinities += isinf(in[i]) && whole[i] == 0.0f;
+    }
+    assert_true(zeros > N / 2 && zeros < N && dropped_infinities > 0);
+}
+
 /* kept = x m / (1 - p), change = kept - x: with integers and 1 / (1 - p) = 2 exactly. */
-static void apply_case(const struct kern *k, const struct kern *oracle, int64_t n, int types) {
+static void apply_case(const struct kern *k, int64_t n, int types) {
     struct context x = {.op = "dropout_apply", .kern = k};
     snprintf(x.shape, sizeof x.shape, "n %ld types %d", (long)n, types);
     enum dtype type[3];
@@ -199,8 +159,10 @@ static void apply_case(const struct kern *k, const struct kern *oracle, int64_t 
                                    .change_type = type[2],
                                    .x_type = type[0],
                                    .inv_keep = 2.0};
-    struct kern_dropout_apply e = {kept.f64, change.f64, in.f64, mask, DT_F64, DT_F64, DT_F64, 2.0};
-    oracle->dropout_apply(&e, 0, n);
+    for (int64_t i = 0; i < n; i++) {
+        kept.f64[i] = mask[i / 8] >> (i % 8) & 1 ? 2 * in.f64[i] : 0;
+        change.f64[i] = kept.f64[i] - in.f64[i];
+    }
     k->dropout_apply(&a, 0, n);
     buf_compare(&x, &kept, "kept", 0, 0);
     buf_compare(&x, &change, "change", 0, 0);
@@ -217,14 +179,28 @@ static void apply_case(const struct kern *k, const struct kern *oracle, int64_t 
     buf_free(&change);
 }
 
-static void dropout_bits_table(const struct kern *k, const struct kern *oracle) {
-    /* Row starts around 4, and where the counter's lower half ends within a row. */
-    static const uint64_t firsts[] = {0, 1, 6, 67, 576 * 3 + 3, 0x3fffffff0u, 0x3fffffe01u};
+static void dropout_table(const struct kern *k, const struct kern *oracle) {
+    (void)oracle;
+    /* Row starts around 4, and where the counter's lower half or the element's number ends within a row. */
+    static const uint64_t firsts[] = {0,
+                                      1,
+                                      2,
+                                      3,
+                                      4,
+                                      6,
+                                      63,
+                                      67,
+                                      576 * 3 + 3,
+                                      0xfffffffdu,
+                                      0x3fffffff0u,
+                                      0x3fffffe01u,
+                                      0x3fffffffeu,
+                                      0xffffffffffffff00u};
     static const uint32_t thresholds[] = {0, 0xccccd, 1u << 23, 1u << 24};
     for (int l = 0; l < N_LENGTHS; l++) {
         for (size_t f = 0; f < sizeof firsts / sizeof *firsts; f++)
             for (int t = 0; t < 4; t++) mask_case(k, lengths[l], firsts[f], thresholds[t]);
-        for (int types = 0; types < 8; types++) apply_case(k, oracle, lengths[l], types);
+        for (int types = 0; types < 8; types++) apply_case(k, lengths[l], types);
     }
 }
 
@@ -605,7 +581,6 @@ static const struct table_test tests[] = {
     {"map_specials", map_specials},
     {"dropout_table", dropout_table},
     {"dropout_cuts", dropout_cuts},
-    {"dropout_bits_table", dropout_bits_table},
     {"rmsnorm_table", rmsnorm_table},
     {"rope_table", rope_table},
     {"swiglu_table", swiglu_table},

@@ -210,29 +210,3 @@ static void dropout_apply(const struct kern_dropout_apply *a, int64_t begin, int
     for (; all_act && i + WIDE * VL <= end; i += WIDE * VL) dropout_apply_wide(a, i);
     for (; i < end; i += VL) dropout_apply_lanes(a, i, lanes_left(i, end));
 }
-
-/* Elements [i, i + n), n <= 64, with their bits. */
-static void dropout_piece(const struct kern_dropout *a, int64_t i, int64_t n, uint64_t bits) {
-    for (int64_t j = 0; j < n; j += VL) {
-        int64_t m = lanes_left(j, n);
-        vf x = vf_load_any(a->x_type, a->x, i + j, m);
-        vf v = vf_keep((uint32_t)(bits >> j), x * vf_set((float)a->inv_keep));
-        if (a->difference) v = v - x;
-        if (a->accumulate) v = v + vf_load_any(a->y_type, a->y, i + j, m);
-        vf_store_any(a->y_type, a->y, i + j, m, v);
-    }
-}
-
-static void dropout(const struct kern_dropout *a, int64_t begin, int64_t end) {
-    uint64_t bits[PHILOX_BATCH + 1];
-    struct philox p;
-    philox_init(&p, a->seed, a->stream, a->step, (a->first + (uint64_t)begin) / 4);
-    for (int64_t i = begin; i < end; i += PHILOX_BATCH * PHILOX_GROUP) {
-        int64_t past =
-            end - i < PHILOX_BATCH * PHILOX_GROUP ? end : i + PHILOX_BATCH * PHILOX_GROUP;
-        int64_t n = (past - i + PHILOX_GROUP - 1) / PHILOX_GROUP;
-        dropout_groups(&p, a->first + (uint64_t)i, n, a->threshold, bits);
-        for (int64_t g = 0, j = i; g < n; g++, j += PHILOX_GROUP)
-            dropout_piece(a, j, past - j < PHILOX_GROUP ? past - j : PHILOX_GROUP, bits[g]);
-    }
-}

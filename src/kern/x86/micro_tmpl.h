@@ -139,19 +139,36 @@ static inline vf steps_load(const act *p, int64_t n) {
 #endif
 }
 
+/* VL rows by VL steps, all of them there: everything stays in registers. */
+static inline __attribute__((always_inline)) void turn_whole(const act *x, int64_t ld, float *out) {
+    vf v[VL];
+#pragma GCC unroll 16
+    for (int r = 0; r < VL; r++) v[r] = steps_load(x + r * ld, VL * UNIT);
+    vf_transpose(v);
+#pragma GCC unroll 16
+    for (int s = 0; s < VL; s++) vf_store(out + s * TILE, v[s]);
+}
+
+/* The first `rows` rows and n elements of each. */
+static void turn_part(const act *x, int64_t ld, int64_t rows, int64_t n, float *out) {
+    vf v[VL];
+    for (int64_t r = 0; r < rows; r++) v[r] = steps_load(x + r * ld, n);
+    for (int64_t r = rows; r < VL; r++) v[r] = vf_set(0);
+    vf_transpose(v);
+    int64_t steps = least(VL, (n + UNIT - 1) / UNIT);
+    for (int64_t s = 0; s < steps; s++) vf_store(out + s * TILE, v[s]);
+}
+
 /* Panel of matrix rows as lanes: out[step][r][UNIT] from rows x[r][k], r < rows (<= TILE), k < n_k; lanes and
  * steps past the end are 0. */
 static void pack_turned(const act *x, int64_t ld, int64_t rows, int64_t n_k, unit *out) {
-    for (int64_t r0 = 0; r0 < rows; r0 += VL)
+    for (int64_t r = 0; r < rows; r += VL)
         for (int64_t k = 0; k < n_k; k += VL * UNIT) {
-            vf v[VL];
-            int64_t n = least(rows - r0, VL);
-            for (int64_t r = 0; r < n; r++) v[r] = steps_load(x + (r0 + r) * ld + k, n_k - k);
-            for (int64_t r = n; r < VL; r++) v[r] = vf_set(0);
-            vf_transpose(v);
-            int64_t steps = least(VL, (n_k - k + UNIT - 1) / UNIT);
-            float *to = (float *)(void *)(out + (k / UNIT * TILE + r0) * UNIT);
-            for (int64_t s = 0; s < steps; s++) vf_store(to + s * TILE, v[s]);
+            float *to = (float *)(void *)(out + (k / UNIT * TILE + r) * UNIT);
+            if (rows - r >= VL && n_k - k >= VL * UNIT)
+                turn_whole(x + r * ld + k, ld, to);
+            else
+                turn_part(x + r * ld + k, ld, least(rows - r, VL), n_k - k, to);
         }
 }
 

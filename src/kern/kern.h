@@ -189,8 +189,7 @@ struct kern_sum_squares {
 struct kern_term {
     const void *a, *b; /* act, or b in blocks */
     bool trans_a, trans_b;
-    enum dtype
-        b_type; /* a type that kern_takes_blocks accepts: rows of whole blocks; any other: act */
+    enum dtype b_type;   /* one that kern_takes_blocks accepts: rows of whole blocks; else act */
     int64_t k, lda, ldb; /* in elements */
     const uint8_t *mask;
     int64_t ld_mask;

@@ -108,10 +108,12 @@ static void forward(const struct linear_adapter *a, const struct adapter_context
                     struct tensor x, struct adapter_saved *saved, struct product_terms *y) {
     const struct delta_runtime *d = (const struct delta_runtime *)a;
     struct tensor h = saved_h(saved, x.rows);
+    size_t mark = arena_mark(ctx->call);
     if (drops(d, ctx))
         hidden_dropped(d, ctx, x, h, saved_mask(saved, x.rows));
     else
         be_matmul(ctx->stream, MATMUL_TRANS_B, 1.0, x, d->a, 0.0, h);
+    arena_rewind(ctx->call, mark);
     product_add(y, MATMUL_TRANS_B, h, d->b);
 }
 

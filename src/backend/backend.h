@@ -115,9 +115,18 @@ struct product_terms {
 struct product_term *product_add(struct product_terms *terms, unsigned flags, struct tensor a,
                                  struct tensor b);
 /* C = alpha (sum of the terms) + beta D + e, summed in f32 (f64) and rounded once.  C: act or real; D: act or
- * real, of C's shape, may be C itself, or no data; e: act or real [1, cols], or no data; no terms: the sum is 0.
- * The same row of C has the same bits whatever the number of rows, wherever the library allows it;
- * docs/numerics.md says where it does not. */
+ * real, of C's shape, may be C itself, or no data; e: act or real [1, cols], or no data; no terms: the sum is 0. */
+struct product_sum {
+    struct tensor c;
+    double alpha, beta;
+    struct product_terms terms;
+    struct tensor d, e;
+};
+enum { PRODUCT_SUMS = 3 };
+/* n <= PRODUCT_SUMS sums side by side; none reads what another writes.  The same row of C has the same bits whatever the
+ * number of rows, wherever the library allows it; docs/numerics.md says where it does not. */
+void be_products(struct stream *s, const struct product_sum *sums, int n);
+/* One sum. */
 void be_product(struct stream *s, struct tensor c, double alpha, const struct product_terms *terms,
                 double beta, struct tensor d, struct tensor e);
 /* C = alpha op(A) op(B) + beta C, by be_product. */

@@ -87,13 +87,9 @@ void cpu_attention_bwd(struct stream *s, struct tensor dq, struct tensor dk, str
                        int64_t n_seqs, const struct attn_shape *shape);
 
 /* cpu_product.c */
-void cpu_product(struct stream *s, struct tensor c, double alpha, const struct product_terms *terms,
-                 double beta, struct tensor d, struct tensor e);
+void cpu_products(struct stream *s, const struct product_sum *sums, int n);
 /* The same by our own kernels, and (cpu_library.c) by oneDNN. */
-void cpu_sum_own(struct stream *s, struct tensor c, double alpha, const struct product_terms *terms,
-                 double beta, struct tensor d, struct tensor e);
-void cpu_sum_by_library(struct stream *s, struct tensor c, double alpha,
-                        const struct product_terms *terms, double beta, struct tensor d,
-                        struct tensor e);
+void cpu_sums_own(struct stream *s, const struct product_sum *sums, int n);
+void cpu_sum_by_library(struct stream *s, const struct product_sum *sum);
 
 #endif

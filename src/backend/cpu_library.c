@@ -126,21 +126,22 @@ static enum mil_status multiply_dense(struct dense_product d, struct mil_error *
 
 /* Terms are added one after the other into C, or into f32 scratch where C is to be rounded once; masked ones at the
  * end by our own kernel, which rounds. */
-void cpu_sum_by_library(struct stream *s, struct tensor c, double alpha,
-                        const struct product_terms *terms, double beta, struct tensor d,
-                        struct tensor e) {
+void cpu_sum_by_library(struct stream *s, const struct product_sum *whole) {
     struct mil_error err = {0};
     enum mil_status st = MIL_OK;
     enum dtype real = s->backend->real;
-    struct product_terms plain = {.n = 0}, masked = {.n = 0};
-    for (int i = 0; i < terms->n; i++) {
-        struct product_terms *to = terms->t[i].mask.data ? &masked : &plain;
-        to->t[to->n++] = terms->t[i];
+    struct tensor c = whole->c, d = whole->d, e = whole->e;
+    double alpha = whole->alpha;
+    struct product_terms plain = {.n = 0};
+    struct product_sum masked = {.c = c, .alpha = alpha, .beta = 1.0};
+    for (int i = 0; i < whole->terms.n; i++) {
+        struct product_terms *to = whole->terms.t[i].mask.data ? &masked.terms : &plain;
+        to->t[to->n++] = whole->terms.t[i];
     }
-    bool alone = terms->n == 1 && !d.data && !e.data, aside = c.dtype != real && !alone;
+    bool alone = whole->terms.n == 1 && !d.data && !e.data, aside = c.dtype != real && !alone;
     size_t sum_bytes = aside ? dense_bytes(c.rows, c.cols, real) : 0, most = 0;
     struct dense_product p[PRODUCT_TERMS];
-    struct tensor none = {0}, sum = aside ? tensor_of(NULL, real, c.rows, c.cols) : c;
+    struct tensor sum = aside ? tensor_of(NULL, real, c.rows, c.cols) : c;
     for (int i = 0; i < plain.n; i++) {
         const struct product_term *t = &plain.t[i];
         p[i] = (struct dense_product){s,    t->flags, alpha, i > 0 || d.data || e.data ? 1.0 : 0.0,
@@ -150,7 +151,8 @@ void cpu_sum_by_library(struct stream *s, struct tensor c, double alpha,
     unsigned char *memory = sum_bytes + most ? cpu_scratch(s, sum_bytes + most) : NULL;
     if (sum_bytes + most && !memory) return; /* the stream knows */
     if (aside) sum.data = memory;
-    if (d.data && (d.data != sum.data || beta != 1.0)) cpu_map(s, sum, beta, d, false);
+    if (d.data && (d.data != sum.data || whole->beta != 1.0))
+        cpu_map(s, sum, whole->beta, d, false);
     if (!d.data && (e.data || plain.n == 0)) cpu_zero(s, sum);
     if (e.data) cpu_add_row(s, sum, e);
     for (int i = 0; i < plain.n && st == MIL_OK; i++) {
@@ -158,8 +160,9 @@ void cpu_sum_by_library(struct stream *s, struct tensor c, double alpha,
         p[i].memory = memory + sum_bytes;
         st = multiply_dense(p[i], &err);
     }
-    if (masked.n > 0)
-        cpu_sum_own(s, c, alpha, &masked, 1.0, sum, none);
+    masked.d = sum;
+    if (masked.terms.n > 0)
+        cpu_sums_own(s, &masked, 1);
     else if (aside)
         cpu_map(s, c, 1.0, sum, false);
     if (st != MIL_OK) stream_fail(s, st, &err);

@@ -29,26 +29,34 @@ static void multiply_f64(double alpha, const struct product_term *t, double beta
                 t->b.data, (blasint)t->b.ld, beta, c.data, (blasint)c.ld);
 }
 
-static void sum_f64(struct stream *s, struct tensor c, double alpha,
-                    const struct product_terms *terms, double beta, struct tensor d,
-                    struct tensor e) {
-    if (!d.data)
+static void sum_f64(struct stream *s, const struct product_sum *sum) {
+    struct tensor c = sum->c;
+    if (!sum->d.data)
         cpu_zero(s, c);
-    else if (d.data != c.data || beta != 1.0)
-        cpu_map(s, c, beta, d, false);
-    if (e.data) cpu_add_row(s, c, e);
-    for (int i = 0; i < terms->n; i++) multiply_f64(alpha, &terms->t[i], 1.0, c);
+    else if (sum->d.data != c.data || sum->beta != 1.0)
+        cpu_map(s, c, sum->beta, sum->d, false);
+    if (sum->e.data) cpu_add_row(s, c, sum->e);
+    for (int i = 0; i < sum->terms.n; i++) multiply_f64(sum->alpha, &sum->terms.t[i], 1.0, c);
 }
 
 /* ---- own kernel ---- */
 
+/* The items of several sums, one sum's after the other's. */
 struct product_call {
     const struct kern *kern;
-    struct kern_product a;
+    struct kern_product a[PRODUCT_SUMS];
+    struct kern_term terms[PRODUCT_SUMS][PRODUCT_TERMS];
+    int64_t past[PRODUCT_SUMS]; /* the index after each one's last item */
 };
 static void product_items(void *ctx, int64_t begin, int64_t end) {
     const struct product_call *c = ctx;
-    c->kern->product(&c->a, begin, end);
+    int64_t from = 0;
+    for (int i = 0; begin < end; from = c->past[i++]) {
+        int64_t stop = end < c->past[i] ? end : c->past[i];
+        if (begin >= stop) continue;
+        c->kern->product(&c->a[i], begin - from, stop - from);
+        begin = stop;
+    }
 }
 
 static struct kern_term own_term(const struct product_term *t) {
@@ -68,34 +76,51 @@ static struct kern_term own_term(const struct product_term *t) {
                               .dropped = t->change ? -1.0 : 0.0};
 }
 
-void cpu_sum_own(struct stream *s, struct tensor c, double alpha, const struct product_terms *terms,
-                 double beta, struct tensor d, struct tensor e) {
-    struct kern_term own[PRODUCT_TERMS];
-    for (int i = 0; i < terms->n; i++) own[i] = own_term(&terms->t[i]);
-    struct product_call call = {&cpu_of(s)->kern,
-                                {.terms = own,
-                                 .n_terms = terms->n,
-                                 .c = c.data,
-                                 .addend = d.data,
-                                 .bias = e.data,
-                                 .c_type = c.dtype,
-                                 .addend_type = d.dtype,
-                                 .bias_type = e.dtype,
-                                 .m = c.rows,
-                                 .n = c.cols,
-                                 .ldc = c.ld,
-                                 .ld_addend = d.ld,
-                                 .alpha = alpha,
-                                 .beta = beta}};
-    parallel_for(kern_product_cut(&call.a, threads_count()), 1, product_items, &call);
+static struct kern_product own_sum(const struct product_sum *sum, struct kern_term *terms) {
+    for (int i = 0; i < sum->terms.n; i++) terms[i] = own_term(&sum->terms.t[i]);
+    return (struct kern_product){.terms = terms,
+                                 .n_terms = sum->terms.n,
+                                 .c = sum->c.data,
+                                 .addend = sum->d.data,
+                                 .bias = sum->e.data,
+                                 .c_type = sum->c.dtype,
+                                 .addend_type = sum->d.dtype,
+                                 .bias_type = sum->e.dtype,
+                                 .m = sum->c.rows,
+                                 .n = sum->c.cols,
+                                 .ldc = sum->c.ld,
+                                 .ld_addend = sum->d.ld,
+                                 .alpha = sum->alpha,
+                                 .beta = sum->beta};
 }
 
-void cpu_product(struct stream *s, struct tensor c, double alpha, const struct product_terms *terms,
-                 double beta, struct tensor d, struct tensor e) {
-    if (s->backend->act == DT_F64 && is_plain(terms))
-        sum_f64(s, c, alpha, terms, beta, d, e);
-    else if (cpu_of(s)->by_library)
-        cpu_sum_by_library(s, c, alpha, terms, beta, d, e);
-    else
-        cpu_sum_own(s, c, alpha, terms, beta, d, e);
+void cpu_sums_own(struct stream *s, const struct product_sum *sums, int n) {
+    struct product_call call = {.kern = &cpu_of(s)->kern};
+    int64_t items = 0;
+    for (int i = 0; i < n; i++) {
+        call.a[i] = own_sum(&sums[i], call.terms[i]);
+        items += kern_product_cut(&call.a[i], threads_count());
+        call.past[i] = items;
+    }
+    /* A few rows are bound by the reading of B: a thread gets items side by side, so that what it fetches ahead is
+     * what it reads next. */
+    enum { FEW_ROWS = 24, SHARES = 4 };
+    int64_t share = items / (SHARES * threads_count());
+    parallel_for(items, sums[0].c.rows <= FEW_ROWS && share > 1 ? share : 1, product_items, &call);
+}
+
+void cpu_products(struct stream *s, const struct product_sum *sums, int n) {
+    bool exact = s->backend->act == DT_F64, library = cpu_of(s)->by_library;
+    if (!exact && !library) {
+        cpu_sums_own(s, sums, n);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        if (library)
+            cpu_sum_by_library(s, &sums[i]);
+        else if (is_plain(&sums[i].terms))
+            sum_f64(s, &sums[i]);
+        else
+            cpu_sums_own(s, &sums[i], 1);
+    }
 }

@@ -135,22 +135,51 @@ static int64_t term_depth(const struct stream *s, const struct product_term *t, 
     return k;
 }
 
+/* The sum as the backend gets it. */
+static struct product_sum sift(const struct stream *s, const struct product_sum *sum) {
+    struct product_sum used = *sum;
+    REQUIRE(is_either(s, sum->c));
+    REQUIRE(!sum->d.data || (is_either(s, sum->d) && same_shape(sum->d, sum->c)));
+    REQUIRE(!sum->e.data ||
+            (is_either(s, sum->e) && sum->e.rows == 1 && sum->e.cols == sum->c.cols));
+    used.terms.n = 0;
+    for (int i = 0; i < sum->terms.n; i++)
+        if (term_depth(s, &sum->terms.t[i], sum->c) > 0 && sum->alpha != 0.0)
+            used.terms.t[used.terms.n++] = sum->terms.t[i];
+    if (sum->beta == 0.0) used.d.data = NULL;
+    return used;
+}
+
+/* What is recorded of several sums: the first one's kind, the work of all as columns of it. */
+static void record(const struct stream *s, int64_t begun, const struct product_sum *sums, int n) {
+    const struct product_sum *first = &sums[0];
+    int64_t depth = 0, cols = 0;
+    if (first->terms.n == 0) return;
+    for (int i = 0; i < first->terms.n; i++) depth += term_depth(s, &first->terms.t[i], first->c);
+    for (int i = 0; i < n; i++) cols += sums[i].c.cols;
+    unsigned flags = first->terms.t[0].flags;
+    profile_product(begun, flags & MATMUL_TRANS_A, flags & MATMUL_TRANS_B, first->c.rows, cols,
+                    depth);
+}
+
+void be_products(struct stream *s, const struct product_sum *sums, int n) {
+    struct product_sum used[PRODUCT_SUMS];
+    int n_used = 0;
+    REQUIRE(n <= PRODUCT_SUMS);
+    for (int i = 0; i < n; i++) {
+        used[n_used] = sift(s, &sums[i]);
+        if (!is_empty(sums[i].c)) n_used++;
+    }
+    if (n_used == 0) return;
+    int64_t begun = profile_begin();
+    s->backend->ops->products(s, used, n_used);
+    if (begun) record(s, begun, used, n_used);
+}
+
 void be_product(struct stream *s, struct tensor c, double alpha, const struct product_terms *terms,
                 double beta, struct tensor d, struct tensor e) {
-    struct product_terms used = {.n = 0};
-    REQUIRE(is_either(s, c));
-    REQUIRE(!d.data || (is_either(s, d) && same_shape(d, c)));
-    REQUIRE(!e.data || (is_either(s, e) && e.rows == 1 && e.cols == c.cols));
-    for (int i = 0; i < terms->n; i++)
-        if (term_depth(s, &terms->t[i], c) > 0 && alpha != 0.0) used.t[used.n++] = terms->t[i];
-    if (beta == 0.0) d.data = NULL;
-    if (is_empty(c)) return;
-    int64_t begun = profile_begin(), depth = 0;
-    s->backend->ops->product(s, c, alpha, &used, beta, d, e);
-    for (int i = 0; begun && i < used.n; i++) depth += term_depth(s, &used.t[i], c);
-    if (begun && used.n > 0)
-        profile_product(begun, used.t[0].flags & MATMUL_TRANS_A, used.t[0].flags & MATMUL_TRANS_B,
-                        c.rows, c.cols, depth);
+    struct product_sum sum = {c, alpha, beta, *terms, d, e};
+    be_products(s, &sum, 1);
 }
 
 void be_matmul(struct stream *s, unsigned flags, double alpha, struct tensor a, struct tensor b,

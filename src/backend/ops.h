@@ -26,10 +26,8 @@ struct backend_ops {
                         const int32_t *index);
     void (*scatter_rows)(struct stream *s, struct tensor dst, struct tensor src,
                          const int32_t *index, bool accumulate);
-    /* Terms without an inner dimension are sifted out; d and e without data: none. */
-    void (*product)(struct stream *s, struct tensor c, double alpha,
-                    const struct product_terms *terms, double beta, struct tensor d,
-                    struct tensor e);
+    /* At least one sum, none empty; terms without an inner dimension are sifted out; d and e without data: none. */
+    void (*products)(struct stream *s, const struct product_sum *sums, int n);
     void (*rmsnorm_fwd)(struct stream *s, struct tensor y, struct tensor rstd, struct tensor x,
                         struct tensor w, double eps);
     void (*rmsnorm_bwd)(struct stream *s, struct tensor dx, struct tensor dw, struct tensor dy,

@@ -78,10 +78,10 @@ void layer_backward(struct pass *p, int64_t layer, struct tensor x, struct tenso
 
 /* ---- linear modules (linear.c) ---- */
 
-/* y = addend + W x + b + adapter, summed in real and rounded once.  y: act or real [T, m]; addend: real [T, m],
- * may be y itself, or no data. */
-void linear_forward(struct pass *p, int64_t layer, enum module module, struct tensor x,
-                    struct tensor addend, struct tensor y, struct adapter_saved *saved);
+/* n modules with one input x: y = addend + W x + b + adapter, summed in real and rounded once.  y: act or real [T, m],
+ * one a module; addend: real [T, m], may be y itself, or no data. */
+void linear_forward(struct pass *p, int64_t layer, enum module first, int n, struct tensor x,
+                    struct tensor addend, const struct tensor *y, struct adapter_saved *saved);
 /* Modules with one input x: parameter gradients += ...; dx = sum over them of dy W + adapter's part, rounded
  * once, or without data: not wanted.  dx: act or real [T, n]; dy: act, one a module.  x may lack data where none of
  * the modules trains. */

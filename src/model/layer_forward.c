@@ -23,17 +23,15 @@ void layer_forward(struct pass *p, int64_t layer, struct tensor x, struct tensor
 
     struct tensor none = {0}, n = p->fwd.n, h = p->fwd.h;
     be_rmsnorm_fwd(s, n, saved->rstd1, x, l->attn_norm, c->norm_eps);
-    linear_forward(p, layer, MODULE_Q, n, none, saved->q, &adapter[MODULE_Q]);
-    linear_forward(p, layer, MODULE_K, n, none, saved->k, &adapter[MODULE_K]);
-    linear_forward(p, layer, MODULE_V, n, none, saved->v, &adapter[MODULE_V]);
+    const struct tensor qkv[3] = {saved->q, saved->k, saved->v}, gu[2] = {saved->g, saved->u};
+    linear_forward(p, layer, MODULE_Q, 3, n, none, qkv, &adapter[MODULE_Q]);
     be_rope(s, saved->q, p->m->rope, p->position, c->head_dim, false);
     be_rope(s, saved->k, p->m->rope, p->position, c->head_dim, false);
     attend(p, saved, cache);
-    linear_forward(p, layer, MODULE_O, saved->o, x, saved->x_mid, &adapter[MODULE_O]);
+    linear_forward(p, layer, MODULE_O, 1, saved->o, x, &saved->x_mid, &adapter[MODULE_O]);
 
     be_rmsnorm_fwd(s, n, saved->rstd2, saved->x_mid, l->mlp_norm, c->norm_eps);
-    linear_forward(p, layer, MODULE_GATE, n, none, saved->g, &adapter[MODULE_GATE]);
-    linear_forward(p, layer, MODULE_UP, n, none, saved->u, &adapter[MODULE_UP]);
+    linear_forward(p, layer, MODULE_GATE, 2, n, none, gu, &adapter[MODULE_GATE]);
     be_swiglu_fwd(s, h, saved->g, saved->u);
-    linear_forward(p, layer, MODULE_DOWN, h, saved->x_mid, x_out, &adapter[MODULE_DOWN]);
+    linear_forward(p, layer, MODULE_DOWN, 1, h, saved->x_mid, &x_out, &adapter[MODULE_DOWN]);
 }

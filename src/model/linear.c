@@ -6,16 +6,22 @@
  * terms of one product, which costs nothing beside it. */
 #include "model/layer.h"
 
-void linear_forward(struct pass *p, int64_t layer, enum module module, struct tensor x,
-                    struct tensor addend, struct tensor y, struct adapter_saved *saved) {
-    const struct linear *l = &p->m->layers[layer].linear[module];
-    struct product_terms terms = {.n = 0};
+void linear_forward(struct pass *p, int64_t layer, enum module first, int n, struct tensor x,
+                    struct tensor addend, const struct tensor *y, struct adapter_saved *saved) {
+    struct product_sum sums[PRODUCT_SUMS];
     struct tensor none = {0};
     size_t mark = arena_mark(p->adapter.call);
-    product_add(&terms, MATMUL_TRANS_B, x, l->w);
-    if (l->adapter) l->adapter->ops->forward(l->adapter, &p->adapter, x, saved, &terms);
-    be_product(p->stream, y, 1.0, &terms, 1.0, addend,
-               module_has_bias(&p->m->config, module) ? l->b : none);
+    for (int i = 0; i < n; i++) {
+        enum module module = (enum module)((int)first + i);
+        const struct linear *l = &p->m->layers[layer].linear[module];
+        bool biased = module_has_bias(&p->m->config, module);
+        sums[i] = (struct product_sum){
+            .c = y[i], .alpha = 1.0, .beta = 1.0, .d = addend, .e = biased ? l->b : none};
+        product_add(&sums[i].terms, MATMUL_TRANS_B, x, l->w);
+        if (l->adapter)
+            l->adapter->ops->forward(l->adapter, &p->adapter, x, &saved[i], &sums[i].terms);
+    }
+    be_products(p->stream, sums, n);
     arena_rewind(p->adapter.call, mark);
 }
 

@@ -38,7 +38,7 @@ struct linear_adapter_ops {
      * leaving taken what its terms read. */
     void (*layout)(const struct linear_adapter *a, struct arena *step, struct arena *call,
                    int64_t tokens, struct adapter_saved *saved);
-    /* Fill `saved`; append to y's terms. */
+    /* Fill `saved`; append to y's terms, which read nothing of ctx->call. */
     void (*forward)(const struct linear_adapter *a, const struct adapter_context *ctx,
                     struct tensor x, struct adapter_saved *saved, struct product_terms *y);
     /* Parameter gradients += ...; append to dx's terms (NULL: the input needs no gradient).  What they read stays

@@ -58,8 +58,9 @@ static void sum_squares(const struct kern_sum_squares *a, int64_t begin, int64_t
     for (int l = 0; l < VD; l++) total += lanes[l];
     if (i < end) { /* less than a step */
         double rest[SQUARE_STEP];
-        struct kern_map widen = {rest - i, a->x, DT_F64, a->x_type, 1.0, false};
-        kern_ref_map_f32(&widen, i, end);
+        const char *from = (const char *)a->x + (size_t)i * dtype_size(a->x_type);
+        struct kern_map widen = {rest, from, DT_F64, a->x_type, 1.0, false};
+        kern_ref_map_f32(&widen, 0, end - i);
         for (int64_t k = 0; k < end - i; k++) total += rest[k] * rest[k];
     }
     *a->sum = total;

@@ -124,6 +124,7 @@ static void query_blocks(void *ctx, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
         int64_t block;
         struct kern_attention a = piece_args(c, i, &block);
+        if (a.n_q == 0) continue;
         int64_t size = count(a.n_q, count(a.n_q, c->block_queries));
         int64_t first = block * size, past = first + size;
         if (first >= a.n_q) continue;

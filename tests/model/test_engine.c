@@ -107,7 +107,7 @@ static void in_pieces(struct attention *a, int64_t most, int calls) {
             struct attn_seq s = a->seqs[i];
             int64_t piece = 1 + below(most), left = s.n_q - done[i];
             if (piece > left) piece = left;
-            if (piece == 0) continue;
+            if (piece == 0 && below(4)) continue;
             part[n++] = (struct attn_seq){s.q_row + done[i], piece, s.k_row, done[i] + piece};
             done[i] += piece;
         }

@@ -188,10 +188,10 @@ static void product_store(const struct kern_product *a, const struct product_ite
 
 #include "kern/x86/product_few_tmpl.h"
 
-static inline uint32_t mask_bits(const uint8_t *row, int64_t first) {
-    uint16_t bits;
-    memcpy(&bits, row + first / 8, VL / 8);
-    return bits;
+/* Bits of n lanes from column `first` on, a multiple of 8. */
+static inline uint32_t mask_bits(const uint8_t *row, int64_t first, int64_t n) {
+    uint32_t bits = row[first / 8];
+    return n > 8 ? bits | (uint32_t)row[first / 8 + 1] << 8 : bits;
 }
 
 /* c += the masked term's sums. */
@@ -204,7 +204,8 @@ static void add_masked(const struct kern_term *t, const struct product_item *x, 
             int64_t at = i * TILE + v * VL;
             vf s = vf_load(sums + at), out = zero;
             if (t->dropped != 0) out = s * dropped;
-            out = vf_select(mask_bits(row, x->j0 + v * VL), s * kept, out);
+            out = vf_select(mask_bits(row, x->j0 + v * VL, lanes_left(v * VL, x->cols)), s * kept,
+                            out);
             vf_store(c + at, vf_load(c + at) + out);
         }
 }

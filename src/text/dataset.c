@@ -348,10 +348,18 @@ void dataset_release(struct dataset *d) {
 enum mil_status dataset_preview(const struct dataset *d, const struct tokenizer *tok, int64_t i,
                                 struct str *out, struct mil_error *err) {
     REQUIRE(i >= 0 && i < d->n);
+    enum { SHOWN = 400, LAST = 100 }; /* tokens of a longer sample, and of them at its end */
     struct token_stream s = {.tokenizer = tok};
     enum mil_status st = MIL_OK;
     bool open = false;
-    for (int64_t t = d->begin[i]; st == MIL_OK && t < d->begin[i + 1]; t++) {
+    int64_t begin = d->begin[i], end = d->begin[i + 1];
+    for (int64_t t = begin; st == MIL_OK && t < end; t++) {
+        if (end - begin > SHOWN && t == begin + SHOWN - LAST) {
+            st = token_stream_finish(&s, out, err);
+            str_addf(out, " [... %lld tokens ...] ", (long long)(end - begin - SHOWN));
+            t = end - LAST;
+            if (st != MIL_OK) break;
+        }
         if (d->labels[t] != open) str_add(out, d->labels[t] ? "[[" : "]]");
         open = d->labels[t];
         st = token_stream_push(&s, d->ids[t], out, err);

@@ -58,7 +58,8 @@ enum mil_status dataset_load(const struct dataset_source *sources, size_t n,
                              const struct tokenizer *tok, const struct dataset_options *options,
                              struct dataset *out, struct mil_error *err);
 void dataset_release(struct dataset *d);
-/* Sample i as text with the supervised part between the markers "[[" and "]]", appended to out. */
+/* Sample i as text with the supervised part between the markers "[[" and "]]", appended to out; the
+ * middle of a long one is left out, saying so. */
 enum mil_status dataset_preview(const struct dataset *d, const struct tokenizer *tok, int64_t i,
                                 struct str *out, struct mil_error *err);
 

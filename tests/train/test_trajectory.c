@@ -124,7 +124,9 @@ static void smollm2_model(void **state) {
     }
     snprintf(model, sizeof model, "model_name_or_path=%s", test_smollm2_path());
     const char *const settings[] = {model, "r=32", "learning_rate=3e-4", NULL};
-    compare_all(TEST_DATA "/smollm2.json", settings, (struct bounds){1e-4, 1e-3});
+    /* Adam's first updates are near +-lr whatever a gradient's size: entries lost in rounding take either sign, and the
+     * loss after them moves by some 1e-4 with the order of sums (6e-5 with oneDNN's products, 2.8e-4 with ours). */
+    compare_all(TEST_DATA "/smollm2.json", settings, (struct bounds){5e-4, 1e-3});
 }
 
 int main(void) {

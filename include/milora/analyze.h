@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* analyze.h - what the weights of a model look like to the methods: the singular values of every
- * linear module, and the numbers made from them.
+/* analyze.h - analyses: the singular values of a model's linear modules, and the numbers made from them; how much
+ * of the base's behaviour an adapter changes (forgetting).
  *
  * docs/analysis.md has the equations, docs/formats/spectrum.md the files.  Option structs may be
  * zeroed: a zero or NULL is the default that its comment names. */
@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "milora/eval.h"
+#include "milora/model.h"
 #include "milora/text.h"
 
 #ifdef __cplusplus
@@ -88,6 +90,35 @@ double mil_spectrum_seconds(const mil_spectrum *s);
 /* The document of docs/formats/spectrum.md appended to text; values: with every singular value. */
 enum mil_status mil_spectrum_json(const mil_spectrum *s, int values, struct mil_text *text,
                                   struct mil_error *err);
+
+/* ---- forgetting */
+
+struct mil_forgetting_options {
+    const char *model; /* MODEL, the base */
+    /* What is compared with it: adapters of it, or models with its vocabulary (merged, fully fine-tuned). */
+    const char *const *adapters;
+    size_t n_adapters;  /* 1 or more */
+    const char *data;   /* a text file; .json, .jsonl: rows with `text`, each a text */
+    int64_t max_length; /* tokens of a window; 0: 1024, or the model's positions where less */
+    int64_t max_tokens; /* the first so many tokens of the data, or as many as it has; 0: all */
+    enum mil_compute compute; /* type of product operands */
+};
+/* Means over the tokens t of the text, in nats, p_t the base's distribution of what follows t, q_t the other's. */
+struct mil_forgetting {
+    double forgetting_loss; /* - sum_v p_t(v) log q_t(v) */
+    double base_entropy;    /* - sum_v p_t(v) log p_t(v): the loss where nothing has changed */
+    double
+        divergence; /* forgetting_loss - base_entropy, >= 0: Kullback and Leibler's, of q from p */
+    int64_t tokens, window; /* as used */
+};
+/* results: n_adapters of them, the caller's, filled in order.  progress (may be NULL) counts tokens; its value is the
+ * first one's loss so far.  The base runs once for all.  Memory: the base, the adapters, models in full, and for each
+ * of them the keys and values of one window.  MIL_USAGE: nothing to compare, a window beyond the model's positions;
+ * MIL_INPUT: data without text; MIL_MISMATCH: an adapter of another base, a model with another vocabulary;
+ * MIL_NUMERIC: logits that are not finite; MIL_INTERRUPTED: progress asked to stop. */
+enum mil_status mil_forgetting_run(const struct mil_forgetting_options *options,
+                                   mil_eval_progress_fn progress, void *ctx,
+                                   struct mil_forgetting *results, struct mil_error *err);
 
 #ifdef __cplusplus
 }

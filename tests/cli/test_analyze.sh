@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# analyze spectrum: the table, the documents, the picture; what it refuses.
+# analyze: the spectrum's table, documents and picture; forgetting's table and objects; what they refuse.
 set -uo pipefail
 . "$(dirname "$0")/common.sh"
 tiny_model
@@ -58,10 +58,9 @@ diff -r first third >/dev/null || fail "the number of threads changes the files"
 # Refused, by name and with one line.
 refused 2 "first: exists already" analyze spectrum base --output first
 refused 2 "absent" analyze spectrum absent
-for other in forgetting interference subspace; do
+for other in interference subspace; do
   refused 2 "'$other' is not part of version" analyze $other base adapter
 done
-refused 2 "not part of version" analyze forgetting base adapter --data t.txt --max-length 64 --max-tokens 10
 refused 2 "did you mean 'spectrum'?" analyze spectrm base
 refused 2 "MODEL is missing" analyze spectrum
 refused 2 "'adapter': spectrum takes a model alone" analyze spectrum base adapter
@@ -89,6 +88,66 @@ printf '\x00\x00\xc0\x7f' |
 refused 2 "model.layers.1.mlp.up_proj: entry (2, 7) is NaN" analyze spectrum nan --json --output never
 head -c 1000 $weights >nan/model.safetensors
 refused 2 "nan/model.safetensors" analyze spectrum nan
+
+# Forgetting.  Step 0 of an adapter and the base itself: the base's entropy to the last digit.
+for i in $(seq 40); do echo "line $i says number $((i * 7 % 10))"; done >text.txt
+expect 0 init base step0 --method milora --rank 4
+run train model_name_or_path=base method=lora r=4 output_dir=trained max_steps=6 learning_rate=1e-2 $common_keys
+[ "$rc" -eq 0 ] || fail "training: $(cat err)"
+expect 0 merge base trained merged --dtype f32
+f32="--data text.txt --max-length 32 --max-tokens 200 --dtype f32"
+expect 0 analyze forgetting base step0 $f32 --json
+is_json out "analyze forgetting --json"
+cp out one.json
+expect 0 analyze forgetting base step0 trained merged base $f32 --json
+is_json out "analyze forgetting --json, several"
+if command -v python3 >/dev/null; then
+  python3 - one.json out <<'PY' || fail "forgetting: the objects do not hold together: $(cat out)"
+import json, sys
+one, rows = (json.load(open(f)) for f in sys.argv[1:3])
+assert rows[0] == one and [r["adapter"] for r in rows] == ["step0", "trained", "merged", "base"]
+for r in rows:
+    assert r["tokens"] == 200 and r["max_length"] == 32 and r["base_entropy"] == one["base_entropy"]
+    assert abs(r["forgetting_loss"] - r["base_entropy"] - r["divergence"]) < 1e-12
+assert one["forgetting_loss"] == one["base_entropy"] and one["divergence"] == 0 == rows[3]["divergence"]
+assert rows[1]["divergence"] > 1e-3 and abs(rows[1]["divergence"] / rows[2]["divergence"] - 1) < 1e-3
+PY
+fi
+expect 0 analyze forgetting base trained $f32 --threads 1
+cp out first.txt
+expect 0 analyze forgetting base trained $f32 --threads 2
+cmp -s out first.txt || fail "forgetting depends on the number of threads"
+holds "first 200 tokens of text.txt, windows of 32" out
+[ -s err ] && fail "analyze forgetting wrote to standard error: $(cat err)"
+# More than there is: what there is.  One token a window, rows as texts, the default window.
+expect 0 analyze forgetting base step0 --data text.txt --max-length 1 --max-tokens 1000000000000
+holds "windows of 1" out
+holds "tokens of text.txt" out
+echo '{"text": "one"}' >rows.jsonl
+expect 0 analyze forgetting base step0 --data rows.jsonl
+holds "windows of 256" out
+: >empty.txt
+echo '{"instruction": "no text"}' >other.jsonl
+head -c 5000 /dev/urandom >noise.txt
+run analyze forgetting base step0 --data noise.txt --max-tokens 64
+[ "$rc" -eq 0 ] || [ "$rc" -eq 2 ] || fail "noise: exit $rc: $(cat err)"
+refused 2 "empty.txt: holds no text" analyze forgetting base step0 --data empty.txt
+refused 2 "absent.txt" analyze forgetting base step0 --data absent.txt
+refused 2 "'text'" analyze forgetting base step0 --data other.jsonl
+refused 2 "ADAPTER is missing" analyze forgetting base --data text.txt
+refused 2 "--data FILE is missing" analyze forgetting base step0
+refused 2 "between 1 and the 256 positions" analyze forgetting base step0 --data text.txt --max-length 257
+refused 2 "must lie between" analyze forgetting base step0 --data text.txt --max-length 0
+refused 2 "must lie between" analyze forgetting base step0 --data text.txt --max-tokens 0
+refused 2 "belong to spectrum" analyze forgetting base step0 --data text.txt --rank 3
+refused 2 "nowhere" analyze forgetting base step0 nowhere --data text.txt
+refused 2 "adapter_config.json" analyze forgetting base first --data text.txt
+sed 's/"vocab_size": *512/"vocab_size": 511/' merged/config.json >config.new
+mkdir less && cp merged/tokenizer* less/ && mv config.new less/config.json && cp merged/model.safetensors less/
+refused 2 "less" analyze forgetting base less --data text.txt
+tiny_config wide && sed -i 's/"vocab_size": 512/"vocab_size": 520/' wide/config.json
+run train model_name_or_path=wide method=full from_scratch=true output_dir=wider max_steps=1 $common_keys
+refused 2 "has a vocabulary of 520, the base base one of 512" analyze forgetting base wider --data text.txt
 
 # A disk that is full: nothing is left behind.
 ulimit -f 4

@@ -1,39 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* adapter.c - the host side of an adapter: its storage. */
+#include <stdio.h>
 #include <string.h>
 
 #include "adapt/internal.h"
+#include "adapt/whole.h"
 #include "core/mem.h"
 
 /* ---- storage ---- */
 
-static char *copy_string(const char *s, bool *failed) {
-    if (!s) return NULL;
-    char *copy = mem_strdup(MEM_ADAPTER, s);
-    if (!copy) *failed = true;
-    return copy;
-}
-
 enum mil_status adapter_new(const struct adapter_options *o, size_t n, struct adapter **out,
                             struct mil_error *err) {
-    bool failed = false;
     *out = NULL;
     struct adapter *a = mem_calloc(MEM_ADAPTER, 1, sizeof *a);
     if (!a) return error_nomem(err, sizeof *a);
-    a->options = *o;
-    a->options.n_targets = 0;
-    a->options.method = copy_string(o->method, &failed);
-    const char **targets = mem_calloc(MEM_ADAPTER, o->n_targets + 1, sizeof *targets);
-    a->options.targets = targets;
-    for (size_t i = 0; targets && i < o->n_targets; i++) {
-        targets[i] = copy_string(o->targets[i], &failed);
-        a->options.n_targets++;
+    enum mil_status st = options_copy(o, &a->options, err);
+    if (st == MIL_OK) {
+        a->deltas = mem_calloc(MEM_ADAPTER, n, sizeof *a->deltas);
+        a->n = a->deltas ? n : 0;
+        if (!a->deltas) st = error_nomem(err, n * sizeof *a->deltas);
     }
-    a->deltas = mem_calloc(MEM_ADAPTER, n, sizeof *a->deltas);
-    a->n = a->deltas ? n : 0;
-    if (failed || !targets || !a->deltas) {
+    if (st != MIL_OK) {
         adapter_free(&a);
-        return error_nomem(err, n * sizeof *a->deltas);
+        return st;
     }
     *out = a;
     return MIL_OK;
@@ -43,45 +32,101 @@ void adapter_free(struct adapter **p) {
     struct adapter *a = *p;
     if (!a) return;
     for (size_t i = 0; i < a->n; i++) {
-        mem_free(a->deltas[i].a0);
-        mem_free(a->deltas[i].b0);
-        mem_free(a->deltas[i].da);
-        mem_free(a->deltas[i].db);
+        struct delta_part parts[DELTA_PARTS];
+        size_t n = delta_parts(&a->deltas[i], parts);
+        for (size_t k = 0; k < n; k++) mem_free(*delta_part_data(&a->deltas[i], &parts[k]));
     }
-    for (size_t i = 0; i < a->options.n_targets; i++) mem_free((void *)a->options.targets[i]);
-    mem_free((void *)a->options.targets);
-    mem_free((void *)a->options.method);
+    wholes_free(a);
+    options_release(&a->options);
     mem_free(a->deltas);
     mem_free(a);
     *p = NULL;
 }
 
-enum mil_status delta_alloc(struct delta *d, bool with_b0, struct mil_error *err) {
-    size_t a = (size_t)d->r * (size_t)d->n, b = (size_t)d->m * (size_t)d->r;
-    d->a0 = mem_calloc(MEM_ADAPTER, a, sizeof(float));
-    d->da = mem_calloc(MEM_ADAPTER, a, sizeof(float));
-    d->db = mem_calloc(MEM_ADAPTER, b, sizeof(float));
-    if (with_b0) d->b0 = mem_calloc(MEM_ADAPTER, b, sizeof(float));
-    if (d->a0 && d->da && d->db && (d->b0 || !with_b0)) return MIL_OK;
-    return error_nomem(err, (2 * a + 2 * b) * sizeof(float));
+size_t delta_parts(const struct delta *d, struct delta_part out[DELTA_PARTS]) {
+    size_t n = 0;
+    enum delta_form f = d->form;
+    if (f != DELTA_FIXED_B)
+        out[n++] = (struct delta_part){"A0", offsetof(struct delta, a0), d->r, d->n, false};
+    if (f == DELTA_PAIR || f == DELTA_FIXED_B)
+        out[n++] = (struct delta_part){"B0", offsetof(struct delta, b0), d->m, d->r, false};
+    out[n++] = (struct delta_part){"delta_A", offsetof(struct delta, da), d->r, d->n, true};
+    if (f != DELTA_FIXED_B)
+        out[n++] = (struct delta_part){"delta_B", offsetof(struct delta, db), d->m, d->r, true};
+    if (f == DELTA_SCALED)
+        out[n++] = (struct delta_part){"lambda", offsetof(struct delta, e), 1, d->r, true};
+    if (d->dora)
+        out[n++] =
+            (struct delta_part){"magnitude", offsetof(struct delta, magnitude), 1, d->m, true};
+    return n;
+}
+
+enum mil_status delta_alloc(struct delta *d, struct mil_error *err) {
+    struct delta_part parts[DELTA_PARTS];
+    size_t n = delta_parts(d, parts);
+    for (size_t i = 0; i < n; i++) {
+        size_t count = (size_t)(parts[i].rows * parts[i].cols);
+        float *data = mem_calloc(MEM_ADAPTER, count, sizeof *data);
+        if (!data) return error_nomem(err, count * sizeof *data);
+        *delta_part_data(d, &parts[i]) = data;
+    }
+    return MIL_OK;
 }
 
 int64_t adapter_elements(const struct adapter *a) {
-    int64_t sum = 0;
-    for (size_t i = 0; i < a->n; i++) sum += a->deltas[i].r * (a->deltas[i].m + a->deltas[i].n);
+    int64_t sum = wholes_elements(a);
+    for (size_t i = 0; i < a->n; i++) {
+        struct delta_part parts[DELTA_PARTS];
+        size_t n = delta_parts(&a->deltas[i], parts);
+        for (size_t k = 0; k < n; k++)
+            if (parts[k].trained) sum += parts[k].rows * parts[k].cols;
+    }
     return sum;
 }
 
+/* ---- one by one ---- */
+
+size_t adapter_tensor_count(const struct adapter *a) {
+    struct delta_part parts[DELTA_PARTS];
+    size_t sum = a->n_wholes;
+    for (size_t i = 0; i < a->n; i++) sum += delta_parts(&a->deltas[i], parts);
+    return sum;
+}
+
+void adapter_tensor_at(const struct adapter *a, size_t i, struct adapter_tensor *out) {
+    struct delta_part parts[DELTA_PARTS];
+    for (size_t k = 0; k < a->n; k++) {
+        struct delta *d = &a->deltas[k];
+        size_t n = delta_parts(d, parts);
+        if (i >= n) {
+            i -= n;
+            continue;
+        }
+        char name[MODULE_NAME_CAP];
+        module_name(name, d->layer, d->module);
+        snprintf(out->name, sizeof out->name, "%s.%s", name, parts[i].name);
+        out->data = *delta_part_data(d, &parts[i]);
+        out->rows = parts[i].rows;
+        out->cols = parts[i].cols;
+        return;
+    }
+    whole_tensor_at(a, i, out);
+}
+
+/* ---- as it is saved ---- */
+
 void delta_saved_a(const struct delta *d, float *a) {
     int64_t n = d->r * d->n;
-    for (int64_t i = 0; i < n; i++) a[i] = d->a0[i] + d->da[i];
-    if (d->b0) memcpy(a + n, d->da, (size_t)n * sizeof *a);
+    for (int64_t i = 0; i < n; i++) a[i] = d->a0 ? d->a0[i] + d->da[i] : d->da[i];
+    if (d->form == DELTA_PAIR) memcpy(a + n, d->da, (size_t)n * sizeof *a);
 }
 
 void delta_saved_b(const struct delta *d, float *b) {
     int64_t r = d->r, k = delta_saved_rank(d);
+    const float *first = d->form == DELTA_FIXED_B ? d->b0 : d->db;
     for (int64_t i = 0; i < d->m; i++) {
-        memcpy(b + i * k, d->db + i * r, (size_t)r * sizeof *b);
-        if (d->b0) memcpy(b + i * k + r, d->b0 + i * r, (size_t)r * sizeof *b);
+        memcpy(b + i * k, first + i * r, (size_t)r * sizeof *b);
+        if (d->form == DELTA_PAIR) memcpy(b + i * k + r, d->b0 + i * r, (size_t)r * sizeof *b);
+        for (int64_t t = 0; d->form == DELTA_SCALED && t < r; t++) b[i * k + t] *= d->e[t];
     }
 }

@@ -3,15 +3,39 @@
  * attached, merged.
  *
  * Each adapted module holds frozen A0 [r, n], B0 [m, r] and trained dA, dB (all f32, host order
- * row-major).  The function added to W x is (docs/methods/delta-form.md)
+ * row-major), as far as its form has them (method.h).  The function added to W x of the pair form is
+ * (docs/methods/delta-form.md)
  *     s ( dB (A x') + B0 (dA x' + A0 (x' - x)) ),   A = A0 + dA,   s = alpha / r
  * with x' the input after dropout.  On disk it is a plain PEFT LoRA (docs/formats/adapter.md), of rank 2r:
- *     A' = [A ; dA],  B' = [dB , B0],  alpha' = 2 alpha      (plain LoRA: A' = A, B' = dB, alpha) */
+ *     A' = [A ; dA],  B' = [dB , B0],  alpha' = 2 alpha      (plain LoRA: A' = A, B' = dB, alpha)
+ * With a magnitude (DoRA) the module's output is f * (W x + what is added), f = magnitude / ||W + s B' A'|| by rows. */
 #ifndef MIL_ADAPT_ADAPTER_H
 #define MIL_ADAPT_ADAPTER_H
 
 #include "adapt/method.h"
 #include "model/model.h"
+
+/* Rank or alpha of the modules that a pattern names (PEFT's rank_pattern, alpha_pattern): the first pattern that
+ * matches the module's path, or its end after a dot, counts. */
+struct adapter_pattern {
+    const char *pattern;
+    double value;
+};
+/* AdaLoRA's schedule and importance, PEFT's names; 0 stands for what adapter_resolve chooses. */
+struct adalora_options {
+    int64_t target_r, init_r, tinit, tfinal, delta_t;
+    double beta1, beta2, orth_reg_weight; /* the last may be 0; < 0: chosen */
+};
+enum lora_ga_direction { LORA_GA_AR_B2R, LORA_GA_A2R_BR, LORA_GA_AR_BR, LORA_GA_RANDOM };
+enum lora_ga_scale { LORA_GA_STABLE, LORA_GA_WEIGHT_SVD, LORA_GA_GD, LORA_GA_UNIT };
+struct lora_ga_options {
+    int64_t batches; /* optimiser steps' worth of samples for the gradient */
+    enum lora_ga_direction direction;
+    enum lora_ga_scale scale;
+    double stable_gamma;
+};
+/* Which biases of the model train beside the factors, as PEFT's `bias`. */
+enum adapter_bias { BIAS_NONE, BIAS_ALL, BIAS_LORA_ONLY };
 
 struct adapter_options {
     const char *method;
@@ -24,25 +48,52 @@ struct adapter_options {
     const char *const *targets;
     size_t n_targets;
     bool targets_regex;
+    /* Of those not: exclude_modules, with the same meaning; none: all stay.  layers_to_transform; none: all. */
+    const char *const *excluded;
+    size_t n_excluded;
+    bool excluded_regex;
+    const int64_t *layers;
+    size_t n_layers;
+    const struct adapter_pattern *ranks, *alphas;
+    size_t n_ranks, n_alphas;
+    const char *const *saved_modules; /* modules_to_save: "embed_tokens", "lm_head" */
+    size_t n_saved_modules;
+    enum adapter_bias bias;
+    bool rslora, dora;
+    double lr_ratio; /* learning rate of B over that of A; 0: the method's */
+    struct adalora_options adalora;
+    struct lora_ga_options lora_ga;
     uint64_t seed;
 };
+/* The options with everything chosen that they leave open, and their method: *out borrows from o.  MIL_USAGE with
+ * the reason for combinations that mean nothing, and for values out of range. */
+enum mil_status adapter_resolve(const struct adapter_options *o, struct adapter_options *out,
+                                const struct method **method, struct mil_error *err);
 
 /* One adapted module. */
 struct delta {
     int64_t layer;
     enum module module;
     int64_t m, n, r;
-    double alpha; /* s = alpha / r */
+    double alpha; /* s = alpha / r, with use_rslora alpha is the given one times sqrt(r) */
+    enum delta_form form;
+    bool dora; /* it has a magnitude */
     float *a0, *b0, *da,
-        *db; /* host; b0 NULL for plain LoRA (then a0 is A's start and is kept too) */
+        *db;          /* host; NULL where the form has none (method.h); LORA's a0 is A's start */
+    float *e;         /* [r], SCALED only */
+    float *magnitude; /* [m], with dora only */
 };
+/* A trained whole tensor of the model beside the factors: modules_to_save and bias (whole.c). */
+struct whole;
 struct adapter {
     const struct method *method;    /* NULL: a foreign PEFT LoRA, loaded as plain LoRA */
-    struct adapter_options options; /* strings owned by the adapter */
+    struct adapter_options options; /* resolved; strings owned by the adapter */
     char base_path[4096], base_fingerprint[HASH_HEX]; /* "": not known */
     int64_t layers;       /* of the base; 0: not known (foreign adapter loaded without its base) */
     struct delta *deltas; /* canonical order: by layer, then module */
     size_t n;
+    struct whole *wholes; /* in the order of whole.h */
+    size_t n_wholes;
 };
 
 /* Rows of the table that `init` prints, as modules are finished, one call at a time but from any
@@ -61,6 +112,10 @@ struct adapter_init_hooks {
     adapter_init_fn progress;
     bool (*stop)(void *ctx); /* asked before each module: true ends with MIL_INTERRUPTED when those
                                 in flight are done */
+    /* Methods that start from gradients: add that of the loss with regard to the stored weight of deltas[i] to g[i],
+     * f32 [m, n] row-major, zeroed; NULL: there is no data, such methods are MIL_USAGE. */
+    enum mil_status (*gradients)(void *ctx, const struct delta *deltas, size_t n, float *const *g,
+                                 struct mil_error *err);
     void *ctx;
     struct svd_cache *cache;
 };
@@ -79,7 +134,7 @@ enum mil_status adapter_init_with(const struct checkpoint *base, const struct ad
                                   const struct adapter_init_hooks *hooks, struct adapter **out,
                                   struct mil_error *err);
 void adapter_free(struct adapter **a);
-/* Trainable elements: sum of r (m + n). */
+/* Trainable elements: the sum of r (m + n) in most methods. */
 int64_t adapter_elements(const struct adapter *a);
 
 /* Write adapter_model.safetensors, adapter_config.json and milora.json (and README.md) into dir,
@@ -92,12 +147,15 @@ enum mil_status adapter_save(const struct adapter *a, const char *dir, struct mi
 enum mil_status adapter_load(const char *dir, const struct checkpoint *base, struct adapter **out,
                              struct mil_error *err);
 
-/* What bit-exact resume needs: a0, b0, da, db raw in f32, one safetensors file (atomic).  Loading
- * goes into an adapter of the same modules and ranks (MIL_MISMATCH otherwise): A0 cannot be had
- * from the saved A = A0 + dA without rounding. */
-enum mil_status adapter_state_save(const struct adapter *a, const char *path,
-                                   struct mil_error *err);
-enum mil_status adapter_state_load(struct adapter *a, const char *path, struct mil_error *err);
+/* The arrays of an adapter one by one, what bit-exact resume needs (A0 cannot be had from the saved A = A0 + dA
+ * without rounding): per module as far as it has them A0, B0, delta_A, delta_B, lambda, magnitude, then whole tensors. */
+struct adapter_tensor {
+    char name[128]; /* "model.layers.0.self_attn.q_proj.delta_A" */
+    float *data;
+    int64_t rows, cols;
+};
+size_t adapter_tensor_count(const struct adapter *a);
+void adapter_tensor_at(const struct adapter *a, size_t i, struct adapter_tensor *out);
 
 /* An adapter living on a backend, attached to a model; adapter and model must outlive it. */
 struct adapter_runtime;
@@ -112,8 +170,17 @@ void adapter_detach(struct adapter_runtime **rt);
 enum mil_status adapter_pull(struct adapter_runtime *rt, struct mil_error *err);
 /* Host values changed (resume): renew the backend's. */
 enum mil_status adapter_push(struct adapter_runtime *rt, struct mil_error *err);
-/* Params in canonical order, "model.layers.0.self_attn.q_proj.delta_A" then ".delta_B". */
+/* Params in canonical order, named as adapter_tensor_at has it, frozen ones left out. */
 struct trainable *adapter_trainable(struct adapter_runtime *rt);
+/* The method's own part of an optimiser step (struct method_step); nothing for most methods. */
+enum mil_status adapter_gradients(struct adapter_runtime *rt, double *penalty,
+                                  struct mil_error *err);
+enum mil_status adapter_updated(struct adapter_runtime *rt, const struct adapter_update *u,
+                                struct mil_error *err);
+/* How many optimiser params and elements the options' adapter has. */
+enum mil_status adapter_count(const struct model_config *c, const struct adapter_options *o,
+                              size_t *modules, size_t *params, int64_t *elements,
+                              struct mil_error *err);
 /* Session bytes of attaching, from the configuration alone. */
 enum mil_status adapter_plan(const struct model_config *c, const struct adapter_options *o,
                              bool trainable, enum dtype act, struct plan *plan,

@@ -8,7 +8,8 @@
  *     H1 = X' A^T          H2 = X' dA^T + (X' - X) A0^T          Y += [H1 | H2] (s[dB | B0])^T
  *     grad dB += s dY^T H1        grad dA += (G1 + G2)^T X'
  *     dX += G1 A + G2 dA;  with dropout:  mask' * ((G1 + G2) A) - G2 A0
- * Without dropout H = X [A ; dA]^T is one product.  Plain LoRA has only dB's term (k = r): H1, G1.
+ * Without dropout H = X [A ; dA]^T is one product.  The other forms have one term of r columns, H1 and G1: plain LoRA
+ * dB's, FIXED_B s B0 (dA x') with no gradient of B0, SCALED that of dB diag(e).
  * (With dropout dX holds a difference of two numbers that need not be close, and its error, 2^-9 of the smaller, is below
  * that of dY W, whose operand was rounded too.)
  * Dropout masks are a function of (seed, module, step, token); the forward pass leaves them as bits.
@@ -22,8 +23,9 @@ static bool drops(const struct delta_runtime *d, const struct adapter_context *c
     return ctx->training && d->dropout > 0;
 }
 
-static bool has_b0(const struct delta_runtime *d) {
-    return d->k > d->r;
+/* Both terms: H2 exists beside H1, B0 beside dB. */
+static bool is_pair(const struct delta_runtime *d) {
+    return d->form == DELTA_PAIR;
 }
 
 /* ---- buffers ---- */
@@ -38,8 +40,8 @@ static struct lasting take_lasting(const struct delta_runtime *d, struct arena *
                                    bool dropped) {
     struct lasting l = {0};
     l.g =
-        tensor_take(call, d->act, t, dropped && has_b0(d) ? d->r : d->k, "adapter: gradient of H");
-    if (has_b0(d)) l.g12 = tensor_take(call, d->act, t, d->r, "adapter: gradient sum");
+        tensor_take(call, d->act, t, dropped && is_pair(d) ? d->r : d->k, "adapter: gradient of H");
+    if (is_pair(d)) l.g12 = tensor_take(call, d->act, t, d->r, "adapter: gradient sum");
     return l;
 }
 static struct tensor take_kept(const struct delta_runtime *d, struct arena *call, int64_t t) {
@@ -48,12 +50,12 @@ static struct tensor take_kept(const struct delta_runtime *d, struct arena *call
 /* X' - X. */
 static struct tensor take_change(const struct delta_runtime *d, struct arena *call, int64_t t) {
     struct tensor none = {0};
-    return has_b0(d) ? tensor_take(call, d->act, t, d->n, "adapter: input's change") : none;
+    return is_pair(d) ? tensor_take(call, d->act, t, d->n, "adapter: input's change") : none;
 }
 /* G before it is rounded. */
 static struct tensor take_sum(const struct delta_runtime *d, struct arena *call, int64_t t) {
     struct tensor none = {0};
-    return has_b0(d) ? tensor_take(call, d->real, t, d->k, "adapter: sums") : none;
+    return is_pair(d) ? tensor_take(call, d->real, t, d->k, "adapter: sums") : none;
 }
 
 static void layout(const struct linear_adapter *a, struct arena *step, struct arena *call,
@@ -98,14 +100,14 @@ static void hidden_dropped(const struct delta_runtime *d, const struct adapter_c
     be_dropout_apply(ctx->stream, kept, change, x, mask, d->dropout);
     be_matmul(ctx->stream, MATMUL_TRANS_B, 1.0, kept, tensor_rows(d->a, 0, d->r), 0.0,
               tensor_cols(h, 0, d->r));
-    if (!has_b0(d)) return;
+    if (!is_pair(d)) return;
     product_add(&second, MATMUL_TRANS_B, kept, tensor_rows(d->a, d->r, d->r));
     product_add(&second, MATMUL_TRANS_B, change, d->a0_act);
     be_product(ctx->stream, tensor_cols(h, d->r, d->r), 1.0, &second, 0.0, none, none);
 }
 
 static void forward(const struct linear_adapter *a, const struct adapter_context *ctx,
-                    struct tensor x, struct adapter_saved *saved, struct product_terms *y) {
+                    struct tensor x, struct adapter_saved *saved, struct product_sum *y) {
     const struct delta_runtime *d = (const struct delta_runtime *)a;
     struct tensor h = saved_h(saved, x.rows);
     size_t mark = arena_mark(ctx->call);
@@ -114,7 +116,7 @@ static void forward(const struct linear_adapter *a, const struct adapter_context
     else
         be_matmul(ctx->stream, MATMUL_TRANS_B, 1.0, x, d->a, 0.0, h);
     arena_rewind(ctx->call, mark);
-    product_add(y, MATMUL_TRANS_B, h, d->b);
+    product_add(&y->terms, MATMUL_TRANS_B, h, d->b);
 }
 
 /* ---- backward ---- */
@@ -122,7 +124,7 @@ static void forward(const struct linear_adapter *a, const struct adapter_context
 static void gradient_of_h(const struct delta_runtime *d, const struct adapter_context *ctx,
                           struct tensor dy, bool dropped, const struct lasting *l) {
     struct stream *s = ctx->stream;
-    if (!has_b0(d)) {
+    if (!is_pair(d)) {
         be_matmul(s, 0, 1.0, dy, d->b, 0.0, l->g);
         return;
     }
@@ -139,7 +141,7 @@ static void gradient_of_h(const struct delta_runtime *d, const struct adapter_co
 
 static void input_terms(const struct delta_runtime *d, const struct lasting *l, bool dropped,
                         struct tensor mask, struct product_terms *dx) {
-    bool both = dropped && has_b0(d);
+    bool both = dropped && is_pair(d);
     struct product_term *t =
         product_add(dx, 0, both ? l->g12 : l->g, both ? tensor_rows(d->a, 0, d->r) : d->a);
     if (!dropped) return;
@@ -165,28 +167,45 @@ static void backward(const struct linear_adapter *a, const struct adapter_contex
             used = take_kept(d, ctx->call, x.rows);
             be_dropout_apply(s, used, none, x, mask, d->dropout);
         }
-        be_matmul(s, MATMUL_TRANS_A, d->scale, dy, tensor_cols(h, 0, d->r), 1.0, d->grad_db);
-        be_matmul(s, MATMUL_TRANS_A, 1.0, has_b0(d) ? l.g12 : l.g, used, 1.0, d->grad_da);
+        if (d->form != DELTA_FIXED_B)
+            be_matmul(s, MATMUL_TRANS_A, d->scale, dy, tensor_cols(h, 0, d->r), 1.0, d->grad_db);
+        be_matmul(s, MATMUL_TRANS_A, 1.0, is_pair(d) ? l.g12 : l.g, used, 1.0, d->grad_da);
     }
     arena_rewind(ctx->call, mark);
 }
 
-const struct linear_adapter_ops delta_ops = {layout, forward, backward};
+const struct linear_adapter_ops delta_ops = {
+    .layout = layout, .forward = forward, .backward = backward};
 
 /* ---- compute copies ---- */
 
-void delta_refresh(const struct delta_runtime *d, struct stream *s, struct tensor sum) {
+/* a = A0 + dA, rounded once. */
+static void refresh_a(const struct delta_runtime *d, struct stream *s, struct tensor sum) {
     struct tensor a = tensor_rows(d->a, 0, d->r);
-    struct tensor to =
-        d->act == d->real ? a : tensor_of(sum.data, d->real, d->r, d->n); /* round the sum once */
+    if (d->form == DELTA_FIXED_B) {
+        be_copy(s, a, d->da);
+        return;
+    }
+    struct tensor to = d->act == d->real ? a : tensor_of(sum.data, d->real, d->r, d->n);
     be_copy(s, to, d->a0);
     be_axpy(s, to, 1.0, d->da);
     if (d->act != d->real) be_copy(s, a, to);
-    if (d->k > d->r) be_copy(s, tensor_rows(d->a, d->r, d->r), d->da);
-    be_scale_copy(s, tensor_cols(d->b, 0, d->r), d->db, d->scale);
+    if (is_pair(d)) be_copy(s, tensor_rows(d->a, d->r, d->r), d->da);
+}
+
+void delta_refresh(const struct delta_runtime *d, struct stream *s, struct tensor sum) {
+    refresh_a(d, s, sum);
+    if (d->form == DELTA_SCALED) {
+        struct tensor scaled = tensor_of(sum.data, d->real, d->m, d->r);
+        be_scale_cols(s, scaled, d->db, d->e);
+        be_scale_copy(s, d->b, scaled, d->scale);
+    } else if (d->form != DELTA_FIXED_B) {
+        be_scale_copy(s, tensor_cols(d->b, 0, d->r), d->db, d->scale);
+    }
 }
 
 void delta_refresh_frozen(const struct delta_runtime *d, struct stream *s) {
-    if (d->k > d->r) be_scale_copy(s, tensor_cols(d->b, d->r, d->r), d->b0, d->scale);
+    if (is_pair(d)) be_scale_copy(s, tensor_cols(d->b, d->r, d->r), d->b0, d->scale);
+    if (d->form == DELTA_FIXED_B) be_scale_copy(s, d->b, d->b0, d->scale);
     if (tensor_present(d->a0_act)) be_copy(s, d->a0_act, d->a0);
 }

@@ -4,31 +4,48 @@
 #ifndef MIL_ADAPT_DELTA_H
 #define MIL_ADAPT_DELTA_H
 
+#include "adapt/method.h"
 #include "model/model.h"
 
-/* k columns of H = [H1 | H2]: r for plain LoRA (only H1), 2 r with B0.
+/* k columns of H = [H1 | H2]: 2 r in the pair form, r in the others.
  *
  *              real (masters)              act (operands of products)
- *     a0 [r, n]  da [r, n]  grad_da        a  [k, n] = [A0 + dA ; dA]
- *     b0 [m, r]  db [m, r]  grad_db        b  [m, k] = s [dB | B0]
- *                                          a0_act [r, n], with dropout and B0 only */
+ *     a0 [r, n]  da [r, n]  grad_da        a  [k, n] = [A0 + dA ; dA]      (FIXED_B: dA)
+ *     b0 [m, r]  db [m, r]  grad_db        b  [m, k] = s [dB | B0]         (FIXED_B: s B0; SCALED: s dB diag(e))
+ *     e [1, r]              grad_e         a0_act [r, n], with dropout and the pair form only
+ *     magnitude [1, m]      grad_magnitude
+ * grad_db of the SCALED form is that of dB diag(e) until the step's end (adalora.c). */
 struct delta_runtime {
     struct linear_adapter adapter; /* first: the model's hook points here */
     enum dtype act, real;
+    enum delta_form form;
+    bool dora;
     int64_t m, n, r, k;
     double scale, dropout; /* dropout: 0 where it is not trained */
     uint32_t number;       /* of the module, in the random streams */
     bool trainable;
-    struct tensor a0, b0, da, db, grad_da, grad_db;
+    struct tensor a0, b0, da, db, e, magnitude;
+    struct tensor grad_da, grad_db, grad_e, grad_magnitude;
     struct tensor a, b, a0_act;
+    /* with a magnitude: W (borrowed from the model), its squared row norms and the factor f, real [1, m] (dora.c) */
+    const struct tensor *w;
+    struct tensor row_squares, factor;
 };
 
+/* The delta form by itself; dora_ops puts the factor around it. */
 extern const struct linear_adapter_ops delta_ops;
+extern const struct linear_adapter_ops dora_ops;
 
-/* Renew the compute copies after da or db changed.  sum: real scratch of at least r * n elements,
+/* Renew the compute copies after the masters changed.  sum: real scratch of at least r * max(n, m) elements,
  * needed where act and real differ. */
 void delta_refresh(const struct delta_runtime *d, struct stream *s, struct tensor sum);
 /* The copies that never change: those of b0 and a0. */
 void delta_refresh_frozen(const struct delta_runtime *d, struct stream *s);
+/* dora.c.  Squared row norms of W, once it is at hand; the factor from the compute copies; scratch: act and real
+ * elements that dora_refresh takes (sizes by dora_scratch). */
+enum mil_status dora_prepare(const struct delta_runtime *d, struct stream *s,
+                             struct mil_error *err);
+size_t dora_scratch(const struct delta_runtime *d);
+void dora_refresh(const struct delta_runtime *d, struct stream *s, void *scratch);
 
 #endif

@@ -60,9 +60,13 @@ static enum mil_status make_factors(const struct init_run *run, const struct del
                                  .scale = delta_scale(d),
                                  .seed = a->options.seed,
                                  .stream = (uint32_t)module_number(d->layer, d->module),
+                                 .options = &a->options,
                                  .cache = run->hooks->cache,
                                  .a0 = d->a0,
-                                 .b0 = d->b0};
+                                 .b0 = d->b0,
+                                 .da = d->da,
+                                 .db = d->db,
+                                 .e = d->e};
     enum mil_status st;
     if (a->method->needs_weight) {
         struct weight_view w;

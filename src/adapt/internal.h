@@ -27,6 +27,10 @@ void pattern_free(struct pattern **p);
 /* MIL_USAGE when the match exceeds its step limit (a pattern made to blow up). */
 enum mil_status pattern_matches(const struct pattern *p, const char *subject, bool *out,
                                 struct mil_error *err);
+/* PEFT's lookup in rank_pattern and alpha_pattern: is `text` a pattern for the module's name, or for its end after a
+ * dot? */
+enum mil_status pattern_names(const char *where, const char *text, const char *module, bool *out,
+                              struct mil_error *err);
 
 /* ---- selection (select.c) ---- */
 
@@ -42,24 +46,48 @@ struct target_rules {
 enum mil_status select_modules(int64_t layers, const struct target_rules *rules, bool strict,
                                bool *selected, struct mil_error *err);
 
+/* ---- options (options.c), shapes (shapes.c) ---- */
+
+/* *out gets strings of its own; options_release frees them. */
+enum mil_status options_copy(const struct adapter_options *o, struct adapter_options *out,
+                             struct mil_error *err);
+void options_release(struct adapter_options *o);
+/* What resolved options adapt: *n deltas without arrays, in canonical order (mem_free).  MIL_USAGE: r above
+ * min(m, n), naming module and limit; a pattern that matches nothing. */
+enum mil_status adapter_shapes(const struct model_config *c, const struct adapter_options *o,
+                               const struct method *method, struct delta **out, size_t *n,
+                               struct mil_error *err);
+
 /* ---- storage (adapter.c) ---- */
 
 /* An adapter with copied options (their strings may be NULL) and n zeroed deltas. */
 enum mil_status adapter_new(const struct adapter_options *o, size_t n, struct adapter **out,
                             struct mil_error *err);
-/* Give d its zeroed arrays; m, n, r are set.  b0 only if with_b0. */
-enum mil_status delta_alloc(struct delta *d, bool with_b0, struct mil_error *err);
+/* The arrays of a delta of this form, [rows, cols] each; those the form lacks are left out. */
+enum { DELTA_PARTS = 6 };
+struct delta_part {
+    const char *name; /* "A0", "B0", "delta_A", "delta_B", "lambda", "magnitude" */
+    size_t offset;    /* of its float * in struct delta */
+    int64_t rows, cols;
+    bool trained;
+};
+size_t delta_parts(const struct delta *d, struct delta_part out[DELTA_PARTS]);
+static inline float **delta_part_data(struct delta *d, const struct delta_part *p) {
+    return (float **)((char *)d + p->offset);
+}
+/* Give d its zeroed arrays; m, n, r, form and dora are set. */
+enum mil_status delta_alloc(struct delta *d, struct mil_error *err);
 static inline double delta_scale(const struct delta *d) {
     return d->alpha / (double)d->r;
 }
-/* Rank and alpha on disk: doubled where there is a B0. */
+/* Rank and alpha on disk: doubled in the pair form. */
 static inline int64_t delta_saved_rank(const struct delta *d) {
-    return d->b0 ? 2 * d->r : d->r;
+    return d->form == DELTA_PAIR ? 2 * d->r : d->r;
 }
 static inline double delta_saved_alpha(const struct delta *d) {
-    return d->b0 ? 2 * d->alpha : d->alpha;
+    return d->form == DELTA_PAIR ? 2 * d->alpha : d->alpha;
 }
-/* The factors as they are saved: a [saved rank, n] = [A ; dA], b [m, saved rank] = [dB , B0]. */
+/* The factors as they are saved: a [saved rank, n] = [A ; dA], b [m, saved rank] = [dB , B0]; SCALED: b = dB diag(e). */
 void delta_saved_a(const struct delta *d, float *a);
 void delta_saved_b(const struct delta *d, float *b);
 

@@ -84,7 +84,7 @@ static enum mil_status read_side_file(struct loading *l, struct mil_error *err) 
     if (!path_exists(path)) return MIL_OK;
     TRY(json_read_file(path, &l->side.json, err));
     TRY(read_side_fields(l->side.json, path, &l->side, err));
-    int64_t saved = l->side.method->b0_is_zero ? l->side.r : 2 * l->side.r;
+    int64_t saved = l->side.method->form == DELTA_PAIR ? 2 * l->side.r : l->side.r;
     if (l->config.r != saved)
         return error_set(err, MIL_INPUT,
                          "%s: r is %lld, so adapter_config.json must say %lld, but says %lld", path,
@@ -188,7 +188,7 @@ static void split_factors(struct delta *d, const float *a, const float *b) {
 }
 
 static enum mil_status load_delta(const struct loading *l, struct delta *d, struct mil_error *err) {
-    bool doubled = l->side.method && !l->side.method->b0_is_zero;
+    bool doubled = l->side.method && l->side.method->form == DELTA_PAIR;
     char module[MODULE_NAME_CAP];
     float *a = NULL, *b = NULL;
     int64_t rank = 0;
@@ -202,7 +202,8 @@ static enum mil_status load_delta(const struct loading *l, struct delta *d, stru
     enum mil_status st;
     TRY_GOTO(read_factor(l->file, module, 'A', &rank, &d->n, &a, err));
     TRY_GOTO(read_factor(l->file, module, 'B', &d->m, &rank, &b, err));
-    TRY_GOTO(delta_alloc(d, doubled, err));
+    d->form = doubled ? DELTA_PAIR : DELTA_LORA;
+    TRY_GOTO(delta_alloc(d, err));
     split_factors(d, a, b);
     for (int64_t i = 0; i < d->r * d->n; i++)
         if (!isfinite(d->a0[i])) { /* A and dA near the largest float, of opposite signs */

@@ -11,6 +11,7 @@
 
 #include "adapt/internal.h"
 #include "core/mem.h"
+#include "core/str.h"
 
 /* Module names have under 64 bytes: an honest pattern needs a few hundred steps. */
 enum { STEP_LIMIT = 100000, LENGTH_LIMIT = 4096 };
@@ -79,4 +80,17 @@ enum mil_status pattern_matches(const struct pattern *p, const char *subject, bo
         err, MIL_USAGE,
         "%s: matching '%s' against '%s' needs more than %d steps; simplify the pattern", p->where,
         p->text, subject, STEP_LIMIT);
+}
+
+enum mil_status pattern_names(const char *where, const char *text, const char *module, bool *out,
+                              struct mil_error *err) {
+    struct str whole = {0};
+    struct pattern *p = NULL;
+    str_addf(&whole, "(?:.*\\.)?(?:%s)", text);
+    enum mil_status st = str_status(&whole, err);
+    if (st == MIL_OK) st = pattern_new(where, str_c(&whole), &p, err);
+    if (st == MIL_OK) st = pattern_matches(p, module, out, err);
+    pattern_free(&p);
+    str_release(&whole);
+    return st;
 }

@@ -189,16 +189,8 @@ static enum mil_status pattern_value(const json_t *patterns, const char *where, 
     json_t *v;
     *value = NULL;
     json_object_foreach((json_t *)patterns, key, v) {
-        struct str text = {0};
-        struct pattern *p = NULL;
         bool matches = false;
-        str_addf(&text, "(?:.*\\.)?(?:%s)", key);
-        enum mil_status st = str_status(&text, err);
-        if (st == MIL_OK) st = pattern_new(where, str_c(&text), &p, err);
-        if (st == MIL_OK) st = pattern_matches(p, module, &matches, err);
-        pattern_free(&p);
-        str_release(&text);
-        TRY(st);
+        TRY(pattern_names(where, key, module, &matches, err));
         if (!matches) continue;
         *value = v;
         return MIL_OK;

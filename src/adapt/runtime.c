@@ -8,56 +8,88 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "adapt/delta.h"
-#include "adapt/internal.h"
+#include "adapt/runtime.h"
 #include "core/mem.h"
-
-struct adapter_runtime {
-    struct adapter *adapter;
-    struct model *model;
-    struct backend *backend;
-    struct delta_runtime *deltas;
-    size_t n;
-    bool host_masters;
-    void *slab;
-    struct tensor sum;
-    struct trainable trainable;
-};
 
 /* ---- layout, for attach and for the plan ---- */
 
+/* A part of a delta (DELTA_PARTS) on the backend: master and gradient. */
+static struct tensor *master_of(struct delta_runtime *d, const struct delta_part *p) {
+    switch (p->offset) {
+    case offsetof(struct delta, a0): return &d->a0;
+    case offsetof(struct delta, b0): return &d->b0;
+    case offsetof(struct delta, da): return &d->da;
+    case offsetof(struct delta, db): return &d->db;
+    case offsetof(struct delta, e): return &d->e;
+    default: return &d->magnitude;
+    }
+}
+
+static struct tensor *gradient_of(struct delta_runtime *d, const struct delta_part *p) {
+    switch (p->offset) {
+    case offsetof(struct delta, da): return &d->grad_da;
+    case offsetof(struct delta, db): return &d->grad_db;
+    case offsetof(struct delta, e): return &d->grad_e;
+    default: return &d->grad_magnitude;
+    }
+}
+
+/* The parts of a runtime's delta: by its form. */
+static size_t parts_of(const struct delta_runtime *d, struct delta_part out[DELTA_PARTS]) {
+    const struct delta shape = {.m = d->m, .n = d->n, .r = d->r, .form = d->form, .dora = d->dora};
+    return delta_parts(&shape, out);
+}
+
 static void lay_masters(struct arena *a, struct delta_runtime *d) {
-    bool b0 = d->k > d->r;
-    d->a0 = tensor_take(a, d->real, d->r, d->n, "A0");
-    d->da = tensor_take(a, d->real, d->r, d->n, "dA");
-    d->db = tensor_take(a, d->real, d->m, d->r, "dB");
-    if (b0) d->b0 = tensor_take(a, d->real, d->m, d->r, "B0");
+    struct delta_part parts[DELTA_PARTS];
+    size_t n = parts_of(d, parts);
+    for (size_t i = 0; i < n; i++)
+        *master_of(d, &parts[i]) =
+            tensor_take(a, d->real, parts[i].rows, parts[i].cols, "%s", parts[i].name);
 }
 
 static void lay_gradients(struct arena *a, struct delta_runtime *d) {
-    d->grad_da = tensor_take(a, d->real, d->r, d->n, "grad dA");
-    d->grad_db = tensor_take(a, d->real, d->m, d->r, "grad dB");
+    struct delta_part parts[DELTA_PARTS];
+    size_t n = parts_of(d, parts);
+    for (size_t i = 0; i < n; i++)
+        if (parts[i].trained)
+            *gradient_of(d, &parts[i]) = tensor_take(a, d->real, parts[i].rows, parts[i].cols,
+                                                     "gradient of %s", parts[i].name);
 }
 
 static void lay_copies(struct arena *a, struct delta_runtime *d) {
     d->a = tensor_take(a, d->act, d->k, d->n, "A, dA");
     d->b = tensor_take(a, d->act, d->m, d->k, "dB, B0");
-    if (d->dropout > 0 && d->k > d->r) d->a0_act = tensor_take(a, d->act, d->r, d->n, "A0");
+    if (d->dropout > 0 && d->form == DELTA_PAIR)
+        d->a0_act = tensor_take(a, d->act, d->r, d->n, "A0");
+    if (!d->dora) return;
+    d->row_squares = tensor_take(a, d->real, 1, d->m, "squared norms of W's rows");
+    d->factor = tensor_take(a, d->real, 1, d->m, "factor of the rows");
 }
 
-static struct delta_runtime shape_of(int64_t m, int64_t n, int64_t r, bool b0, enum dtype act) {
-    return (struct delta_runtime){.adapter = {&delta_ops},
+static struct delta_runtime shape_of(const struct delta *h, enum dtype act) {
+    return (struct delta_runtime){.adapter = {h->dora ? &dora_ops : &delta_ops},
                                   .act = act,
                                   .real = act == DT_F64 ? DT_F64 : DT_F32,
-                                  .m = m,
-                                  .n = n,
-                                  .r = r,
-                                  .k = b0 ? 2 * r : r};
+                                  .form = h->form,
+                                  .dora = h->dora,
+                                  .m = h->m,
+                                  .n = h->n,
+                                  .r = h->r,
+                                  .k = delta_saved_rank(h),
+                                  .scale = delta_scale(h),
+                                  .number = (uint32_t)module_number(h->layer, h->module)};
 }
 
 struct slab_parts {
     bool masters, gradients;
 };
+
+/* Elements of `sum` that delta_refresh needs. */
+static int64_t sum_elements(const struct delta_runtime *d) {
+    int64_t longest = d->m > d->n ? d->m : d->n;
+    return d->act != d->real ? d->r * longest : d->form == DELTA_SCALED ? d->r * d->m : 0;
+}
 
 /* Lay everything out in a; bytes of each kind go into plan unless that is NULL. */
 static struct tensor lay_out(struct arena *a, struct delta_runtime *d, size_t n,
@@ -73,40 +105,49 @@ static struct tensor lay_out(struct arena *a, struct delta_runtime *d, size_t n,
     mark = a->used;
     for (size_t i = 0; i < n; i++) {
         lay_copies(a, &d[i]);
-        if (d[i].act != d[i].real && d[i].r * d[i].n > widest) widest = d[i].r * d[i].n;
+        if (sum_elements(&d[i]) > widest) widest = sum_elements(&d[i]);
     }
     if (widest > 0) sum = tensor_take(a, d[0].real, 1, widest, "sum");
     if (plan) plan_add(plan, PLAN_SESSION, a->used - mark, "adapter: compute copies");
     return sum;
 }
 
+/* Bytes of scratch that the factors' refresh takes. */
+static size_t dora_bytes(const struct delta_runtime *d, size_t n) {
+    size_t most = 0;
+    for (size_t i = 0; i < n; i++)
+        if (d[i].dora && dora_scratch(&d[i]) > most) most = dora_scratch(&d[i]);
+    return most;
+}
+
 /* ---- attach ---- */
 
-/* The four host arrays of a delta beside their masters. */
+/* A host array of a delta beside its master. */
 struct master {
     float *host;
     struct tensor *device;
 };
 
-static void masters_of(const struct delta *h, struct delta_runtime *d, struct master out[4]) {
-    out[0] = (struct master){h->a0, &d->a0};
-    out[1] = (struct master){h->da, &d->da};
-    out[2] = (struct master){h->db, &d->db};
-    out[3] = (struct master){h->b0, &d->b0};
+static size_t masters_of(struct delta *h, struct delta_runtime *d, struct master out[DELTA_PARTS]) {
+    struct delta_part parts[DELTA_PARTS];
+    size_t n = parts_of(d, parts);
+    for (size_t i = 0; i < n; i++)
+        out[i] = (struct master){*delta_part_data(h, &parts[i]), master_of(d, &parts[i])};
+    return n;
 }
 
-static void use_host_arrays(const struct delta *h, struct delta_runtime *d) {
-    d->a0 = tensor_of(h->a0, DT_F32, d->r, d->n);
-    d->da = tensor_of(h->da, DT_F32, d->r, d->n);
-    d->db = tensor_of(h->db, DT_F32, d->m, d->r);
-    if (h->b0) d->b0 = tensor_of(h->b0, DT_F32, d->m, d->r);
+static void use_host_arrays(struct delta *h, struct delta_runtime *d) {
+    struct delta_part parts[DELTA_PARTS];
+    size_t n = parts_of(d, parts);
+    for (size_t i = 0; i < n; i++)
+        *master_of(d, &parts[i]) =
+            tensor_of(*delta_part_data(h, &parts[i]), DT_F32, parts[i].rows, parts[i].cols);
 }
 
 /* Host f32 -> master, or master -> host f32, converting through a host buffer of the master's type
  * where that is f64. */
 static enum mil_status transfer(struct adapter_runtime *rt, const struct master *m, bool to_device,
                                 struct mil_error *err) {
-    if (!m->host) return MIL_OK;
     size_t n = (size_t)(m->device->rows * m->device->cols);
     if (m->device->dtype == DT_F32) {
         if (to_device)
@@ -131,41 +172,54 @@ static enum mil_status transfer(struct adapter_runtime *rt, const struct master 
 static enum mil_status transfer_all(struct adapter_runtime *rt, bool to_device,
                                     struct mil_error *err) {
     for (size_t i = 0; !rt->host_masters && i < rt->n; i++) {
-        struct master parts[4];
-        masters_of(&rt->adapter->deltas[i], &rt->deltas[i], parts);
-        for (int p = 0; p < 4; p++) TRY(transfer(rt, &parts[p], to_device, err));
+        struct master parts[DELTA_PARTS];
+        size_t n = masters_of(&rt->adapter->deltas[i], &rt->deltas[i], parts);
+        for (size_t p = 0; p < n; p++) TRY(transfer(rt, &parts[p], to_device, err));
     }
     return MIL_OK;
 }
 
 static void refresh(void *owner, struct stream *s) {
     const struct adapter_runtime *rt = owner;
-    for (size_t i = 0; i < rt->n; i++) delta_refresh(&rt->deltas[i], s, rt->sum);
+    for (size_t i = 0; i < rt->n; i++) {
+        delta_refresh(&rt->deltas[i], s, rt->sum);
+        if (rt->deltas[i].dora) dora_refresh(&rt->deltas[i], s, rt->dora_slab);
+    }
 }
 
-static struct param param_of(const struct delta *h, const struct delta_runtime *d, bool is_a) {
-    struct param p = {.value = is_a ? d->da : d->db,
-                      .grad = is_a ? d->grad_da : d->grad_db,
-                      .base = is_a ? d->a0 : d->b0,
-                      .decay = true};
+/* The parts of one module that train, with their gradients zeroed. */
+static void add_params(struct adapter_runtime *rt, size_t i) {
+    const struct delta *h = &rt->adapter->deltas[i];
+    struct delta_runtime *d = &rt->deltas[i];
+    struct delta_part parts[DELTA_PARTS];
+    struct tensor none = {0};
+    size_t n = parts_of(d, parts);
     char name[MODULE_NAME_CAP];
     module_name(name, h->layer, h->module);
-    snprintf(p.name, sizeof p.name, "%s.delta_%c", name, is_a ? 'A' : 'B');
-    return p;
+    for (size_t k = 0; k < n; k++) {
+        const struct delta_part *part = &parts[k];
+        if (!part->trained) continue;
+        bool is_a = part->offset == offsetof(struct delta, da),
+             is_b = part->offset == offsetof(struct delta, db);
+        struct param *p = &rt->trainable.params[rt->trainable.n++];
+        *p = (struct param){.value = *master_of(d, part),
+                            .grad = *gradient_of(d, part),
+                            .base = is_a   ? d->a0
+                                    : is_b ? d->b0
+                                           : none,
+                            .decay = is_a || is_b,
+                            .rate = is_b ? rt->adapter->options.lr_ratio : 1};
+        snprintf(p->name, sizeof p->name, "%s.%s", name, part->name);
+        be_zero(backend_stream(rt->backend), p->grad);
+        rt->trainable.elements += part->rows * part->cols;
+    }
 }
 
 static enum mil_status make_params(struct adapter_runtime *rt, struct mil_error *err) {
     struct trainable *t = &rt->trainable;
-    t->params = mem_calloc(MEM_ADAPTER, 2 * rt->n, sizeof *t->params);
-    if (!t->params) return error_nomem(err, 2 * rt->n * sizeof *t->params);
-    for (size_t i = 0; i < rt->n; i++) {
-        struct delta_runtime *d = &rt->deltas[i];
-        be_zero(backend_stream(rt->backend), d->grad_da);
-        be_zero(backend_stream(rt->backend), d->grad_db);
-        t->params[t->n++] = param_of(&rt->adapter->deltas[i], d, true);
-        t->params[t->n++] = param_of(&rt->adapter->deltas[i], d, false);
-    }
-    t->elements = adapter_elements(rt->adapter);
+    t->params = mem_calloc(MEM_ADAPTER, DELTA_PARTS * rt->n, sizeof *t->params);
+    if (!t->params) return error_nomem(err, DELTA_PARTS * rt->n * sizeof *t->params);
+    for (size_t i = 0; i < rt->n; i++) add_params(rt, i);
     t->refresh = refresh;
     t->owner = rt;
     return MIL_OK;
@@ -174,7 +228,7 @@ static enum mil_status make_params(struct adapter_runtime *rt, struct mil_error 
 /* Fill rt->deltas and the slab. */
 static enum mil_status make_deltas(struct adapter_runtime *rt, bool trainable,
                                    struct mil_error *err) {
-    const struct adapter *a = rt->adapter;
+    struct adapter *a = rt->adapter;
     struct arena arena;
     rt->deltas = mem_calloc(MEM_ADAPTER, a->n, sizeof *rt->deltas);
     if (!rt->deltas) return error_nomem(err, a->n * sizeof *rt->deltas);
@@ -182,11 +236,10 @@ static enum mil_status make_deltas(struct adapter_runtime *rt, bool trainable,
     for (size_t i = 0; i < a->n; i++) {
         const struct delta *h = &a->deltas[i];
         struct delta_runtime *d = &rt->deltas[i];
-        *d = shape_of(h->m, h->n, h->r, h->b0 != NULL, backend_act(rt->backend));
-        d->scale = delta_scale(h);
+        *d = shape_of(h, backend_act(rt->backend));
         d->dropout = trainable ? a->options.dropout : 0;
-        d->number = (uint32_t)module_number(h->layer, h->module);
         d->trainable = trainable;
+        d->w = &rt->model->layers[h->layer].linear[h->module].w;
     }
     struct slab_parts parts = {!rt->host_masters, trainable};
     arena_init_sizing(&arena, NULL, PLAN_SESSION);
@@ -197,6 +250,12 @@ static enum mil_status make_deltas(struct adapter_runtime *rt, bool trainable,
     rt->sum = lay_out(&arena, rt->deltas, rt->n, parts, NULL);
     for (size_t i = 0; rt->host_masters && i < rt->n; i++)
         use_host_arrays(&a->deltas[i], &rt->deltas[i]);
+    size_t dora = dora_bytes(rt->deltas, rt->n);
+    if (dora == 0) return MIL_OK;
+    rt->dora_slab = backend_alloc(rt->backend, MEM_ADAPTER, dora);
+    if (!rt->dora_slab) return error_nomem(err, dora);
+    for (size_t i = 0; i < rt->n; i++)
+        if (rt->deltas[i].dora) TRY(dora_prepare(&rt->deltas[i], backend_stream(rt->backend), err));
     return MIL_OK;
 }
 
@@ -217,6 +276,10 @@ static void attach(struct model *m, uint32_t number, const struct linear_adapter
     model_attach(m, number / MODULES, (enum module)(number % MODULES), adapter);
 }
 
+static const struct method_step *step_of(const struct adapter_runtime *rt) {
+    return rt->adapter->method ? rt->adapter->method->step : NULL;
+}
+
 enum mil_status adapter_attach(struct adapter *a, struct model *m, bool trainable,
                                struct adapter_runtime **out, struct mil_error *err) {
     *out = NULL;
@@ -227,10 +290,11 @@ enum mil_status adapter_attach(struct adapter *a, struct model *m, bool trainabl
     rt->adapter = a;
     rt->backend = m->backend;
     rt->host_masters = backend_shares_host(m->backend) && backend_real(m->backend) == DT_F32;
+    rt->model = m;
     TRY_GOTO(make_deltas(rt, trainable, err));
     if (trainable) TRY_GOTO(make_params(rt, err));
     TRY_GOTO(adapter_push(rt, err));
-    rt->model = m;
+    if (trainable && step_of(rt) && step_of(rt)->open) TRY_GOTO(step_of(rt)->open(rt, err));
     for (size_t i = 0; i < rt->n; i++) attach(m, rt->deltas[i].number, &rt->deltas[i].adapter);
     *out = rt;
     return MIL_OK;
@@ -242,8 +306,10 @@ fail:
 void adapter_detach(struct adapter_runtime **p) {
     struct adapter_runtime *rt = *p;
     if (!rt) return;
-    for (size_t i = 0; rt->model && i < rt->n; i++) attach(rt->model, rt->deltas[i].number, NULL);
+    for (size_t i = 0; i < rt->n; i++) attach(rt->model, rt->deltas[i].number, NULL);
+    if (rt->adapter && step_of(rt) && step_of(rt)->close) step_of(rt)->close(rt);
     if (rt->slab) backend_release(rt->backend, rt->slab);
+    if (rt->dora_slab) backend_release(rt->backend, rt->dora_slab);
     mem_free(rt->trainable.params);
     mem_free(rt->deltas);
     mem_free(rt);
@@ -255,6 +321,21 @@ struct trainable *adapter_trainable(struct adapter_runtime *rt) {
     return &rt->trainable;
 }
 
+/* ---- the method's part of a step ---- */
+
+enum mil_status adapter_gradients(struct adapter_runtime *rt, double *penalty,
+                                  struct mil_error *err) {
+    const struct method_step *step = step_of(rt);
+    *penalty = 0;
+    return step && step->gradients ? step->gradients(rt, penalty, err) : MIL_OK;
+}
+
+enum mil_status adapter_updated(struct adapter_runtime *rt, const struct adapter_update *u,
+                                struct mil_error *err) {
+    const struct method_step *step = step_of(rt);
+    return step && step->updated ? step->updated(rt, u, err) : MIL_OK;
+}
+
 /* ---- shapes alone: plan and skeleton ---- */
 
 /* Shapes of what the options select: *n of them in *out (mem_free). */
@@ -262,26 +343,19 @@ static enum mil_status shapes_of(const struct model_config *c, const struct adap
                                  bool trainable, enum dtype act, struct delta_runtime **out,
                                  size_t *n, struct mil_error *err) {
     const struct method *method;
-    TRY(method_find(o->method, &method, err));
-    size_t all = (size_t)c->layers * MODULES;
-    bool *selected = mem_calloc(MEM_OTHER, all, sizeof *selected);
-    struct delta_runtime *d = mem_calloc(MEM_OTHER, all, sizeof *d);
-    enum mil_status st = selected && d ? MIL_OK : error_nomem(err, all * sizeof *d);
-    if (st == MIL_OK) st = adapter_select(c, o, selected, err);
-    for (size_t i = 0; st == MIL_OK && i < all; i++) {
-        enum module m = (enum module)(i % MODULES);
-        if (!selected[i]) continue;
-        d[*n] = shape_of(module_rows(c, m), module_cols(c, m), o->r, !method->b0_is_zero, act);
-        d[*n].dropout = trainable ? o->dropout : 0;
-        d[*n].trainable = trainable;
-        d[(*n)++].number = (uint32_t)i;
+    struct adapter_options resolved;
+    struct delta *shapes;
+    TRY(adapter_resolve(o, &resolved, &method, err));
+    TRY(adapter_shapes(c, &resolved, method, &shapes, n, err));
+    struct delta_runtime *d = mem_calloc(MEM_OTHER, *n, sizeof *d);
+    for (size_t i = 0; d && i < *n; i++) {
+        d[i] = shape_of(&shapes[i], act);
+        d[i].dropout = trainable ? o->dropout : 0;
+        d[i].trainable = trainable;
     }
-    mem_free(selected);
-    if (st == MIL_OK)
-        *out = d;
-    else
-        mem_free(d);
-    return st;
+    mem_free(shapes);
+    *out = d;
+    return d ? MIL_OK : error_nomem(err, *n * sizeof *d);
 }
 
 enum mil_status adapter_plan(const struct model_config *c, const struct adapter_options *o,
@@ -294,6 +368,8 @@ enum mil_status adapter_plan(const struct model_config *c, const struct adapter_
     /* On the CPU in f32 the masters are the host's own arrays: counted once. */
     arena_init_sizing(&arena, NULL, PLAN_SESSION);
     lay_out(&arena, d, n, (struct slab_parts){true, trainable}, plan);
+    if (dora_bytes(d, n) > 0)
+        plan_add(plan, PLAN_SESSION, dora_bytes(d, n), "adapter: row factors' scratch");
     mem_free(d);
     return plan->status == MIL_OK ? MIL_OK : error_nomem(err, 0);
 }

@@ -88,8 +88,48 @@ enum mil_status select_modules(int64_t layers, const struct target_rules *rules,
     return MIL_OK;
 }
 
+/* Clear what layers_to_transform leaves out. */
+static enum mil_status keep_layers(const struct model_config *c, const struct adapter_options *o,
+                                   bool *selected, struct mil_error *err) {
+    if (o->n_layers == 0) return MIL_OK;
+    if (o->targets_regex)
+        return error_set(err, MIL_USAGE,
+                         "layers_to_transform does not go with target_modules as one pattern: name "
+                         "the layers in the pattern");
+    for (size_t i = 0; i < o->n_layers; i++)
+        if (o->layers[i] < 0 || o->layers[i] >= c->layers)
+            return error_set(err, MIL_USAGE,
+                             "layers_to_transform: layer %lld, the model has layers 0 to %lld",
+                             (long long)o->layers[i], (long long)c->layers - 1);
+    for (int64_t layer = 0; layer < c->layers; layer++) {
+        bool wanted = false;
+        for (size_t i = 0; i < o->n_layers; i++) wanted |= o->layers[i] == layer;
+        for (int m = 0; !wanted && m < MODULES; m++) selected[layer * MODULES + m] = false;
+    }
+    return MIL_OK;
+}
+
+static enum mil_status drop_excluded(const struct model_config *c, const struct adapter_options *o,
+                                     bool *selected, struct mil_error *err) {
+    struct target_rules rules = {"exclude_modules", o->excluded, o->n_excluded, o->excluded_regex};
+    size_t n = (size_t)c->layers * MODULES;
+    if (o->n_excluded == 0) return MIL_OK;
+    bool *excluded = mem_alloc(MEM_OTHER, n, sizeof *excluded);
+    if (!excluded) return error_nomem(err, n);
+    enum mil_status st = select_modules(c->layers, &rules, true, excluded, err);
+    for (size_t i = 0; i < n && st == MIL_OK; i++) selected[i] = selected[i] && !excluded[i];
+    mem_free(excluded);
+    return st;
+}
+
 enum mil_status adapter_select(const struct model_config *c, const struct adapter_options *o,
                                bool *selected, struct mil_error *err) {
     struct target_rules rules = {"target_modules", o->targets, o->n_targets, o->targets_regex};
-    return select_modules(c->layers, &rules, true, selected, err);
+    TRY(select_modules(c->layers, &rules, true, selected, err));
+    TRY(keep_layers(c, o, selected, err));
+    TRY(drop_excluded(c, o, selected, err));
+    for (int64_t i = 0; i < c->layers * MODULES; i++)
+        if (selected[i]) return MIL_OK;
+    return error_set(err, MIL_USAGE,
+                     "exclude_modules and layers_to_transform leave nothing of target_modules");
 }

@@ -54,6 +54,13 @@ const char *mil_config_yaml(mil_config *config) {
     return config->yaml.failed ? NULL : str_c(&config->yaml);
 }
 
+/* What the method chooses for a key that is null. */
+static void append_chosen(mil_config *config, const char *key) {
+    json_t *chosen = config_chosen(&config->config, key);
+    if (chosen) json_append(chosen, -1, &config->value);
+    json_decref(chosen);
+}
+
 const char *mil_config_get(mil_config *config, const char *key) {
     const json_t *value = json_object_get(config->config.values, key);
     if (!value) return NULL;
@@ -62,8 +69,8 @@ const char *mil_config_get(mil_config *config, const char *key) {
         str_add(&config->value, json_string_value(value));
     else if (!json_is_null(value))
         json_append(value, -1, &config->value);
-    else if (!strcmp(key, "lora_alpha"))
-        json_append_real(config_alpha(&config->config), &config->value);
+    else
+        append_chosen(config, key);
     return config->value.failed ? NULL : str_c(&config->value);
 }
 
@@ -74,7 +81,8 @@ static const char *type_name(const struct config_key *key) {
     case CONFIG_INT: return "integer";
     case CONFIG_REAL: return "number";
     case CONFIG_BOOL: return "true|false";
-    case CONFIG_NAMES: return "list";
+    case CONFIG_NAMES:
+    case CONFIG_NUMBERS: return "list";
     case CONFIG_SOURCES: return "path or list";
     case CONFIG_MAP: return "map";
     }
@@ -82,7 +90,7 @@ static const char *type_name(const struct config_key *key) {
 }
 
 const struct mil_config_key *mil_config_keys(size_t *n) {
-    enum { MOST = 64 };
+    enum { MOST = 96 };
     static struct mil_config_key table[MOST];
     const struct config_key *keys = config_keys(n);
     REQUIRE(*n <= MOST);

@@ -85,6 +85,11 @@ void be_copy(struct stream *s, struct tensor dst, struct tensor src);
 void be_scale_copy(struct stream *s, struct tensor dst, struct tensor src, double scale);
 /* y += scale * x, converting x. */
 void be_axpy(struct stream *s, struct tensor y, double scale, struct tensor x);
+/* dst = src with column j times f[j]; src: act or real; dst: act or real, may be src; f: real [1, cols]. */
+void be_scale_cols(struct stream *s, struct tensor dst, struct tensor src, struct tensor f);
+/* out[j] += scale * sum over rows of a[i, j] b[i, j], in a fixed order; a, b: act or real; out: real [1, cols]. */
+void be_col_dots(struct stream *s, struct tensor out, double scale, struct tensor a,
+                 struct tensor b);
 /* dst[i, :] = src[index[i], :], converting (src may be in blocks); index: dst.rows host integers in
  * [0, src.rows). */
 void be_gather_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index);
@@ -114,13 +119,14 @@ struct product_terms {
 /* Append op(A) op(B); returns the term for a mask to be set. */
 struct product_term *product_add(struct product_terms *terms, unsigned flags, struct tensor a,
                                  struct tensor b);
-/* C = alpha (sum of the terms) + beta D + e, summed in f32 (f64) and rounded once.  C: act or real; D: act or
- * real, of C's shape, may be C itself, or no data; e: act or real [1, cols], or no data; no terms: the sum is 0. */
+/* C = f * alpha (sum of the terms) + beta D + e, summed in f32 (f64) and rounded once.  C: act or real; D: act or
+ * real, of C's shape, may be C itself, or no data; e: act or real [1, cols], or no data; f: real [1, cols], a factor
+ * for each column, or no data; no terms: the sum is 0. */
 struct product_sum {
     struct tensor c;
     double alpha, beta;
     struct product_terms terms;
-    struct tensor d, e;
+    struct tensor d, e, f;
 };
 enum { PRODUCT_SUMS = 3 };
 /* n <= PRODUCT_SUMS sums side by side; none reads what another writes.  The same row of C has the same bits whatever the

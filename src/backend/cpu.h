@@ -74,6 +74,9 @@ void cpu_rmsnorm_bwd(struct stream *s, struct tensor dx, struct tensor dw, struc
 void cpu_rope(struct stream *s, struct tensor x, struct tensor table, const int32_t *position,
               int64_t head_dim, bool inverse);
 void cpu_bias_grad(struct stream *s, struct tensor db, struct tensor dy);
+void cpu_scale_cols(struct stream *s, struct tensor dst, struct tensor src, struct tensor f);
+void cpu_col_dots(struct stream *s, struct tensor out, double scale, struct tensor a,
+                  struct tensor b);
 void cpu_cross_entropy(struct stream *s, struct tensor loss, struct tensor dlogits,
                        struct tensor logits, const int32_t *label, double scale);
 

@@ -92,6 +92,22 @@ void cpu_add_row(struct stream *s, struct tensor y, struct tensor x) {
     for_pieces(&p, CPU_LIGHT);
 }
 
+/* ---- scale_cols ---- */
+
+static void run_times(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
+    struct kern_times a = {.y = piece_at(p, 0, row, col),
+                           .x = piece_at(p, 1, row, col),
+                           .f = piece_at(p, 2, 0, col),
+                           .y_type = p->t[0].dtype,
+                           .x_type = p->t[1].dtype};
+    p->kern->times(&a, 0, n);
+}
+
+void cpu_scale_cols(struct stream *s, struct tensor dst, struct tensor src, struct tensor f) {
+    struct pieces p = {.run = run_times, .kern = &cpu_of(s)->kern, .t = {dst, src, f}, .n_t = 3};
+    for_pieces(&p, CPU_LIGHT);
+}
+
 /* ---- swiglu ---- */
 
 static void run_swiglu_fwd(const struct pieces *p, int64_t row, int64_t col, int64_t n) {

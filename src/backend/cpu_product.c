@@ -2,7 +2,7 @@
 /* cpu_product.c - who multiplies what.
  *
  *   bf16, with AMX               oneDNN, term by term (cpu_library.c)
- *   f64, plain terms             OpenBLAS dgemm (the exact instance that tests compute in)
+ *   f64, plain terms, no factor  OpenBLAS dgemm (the exact instance that tests compute in)
  *   all other cases              own kernel (kern/.../product_tmpl.h), all terms in one pass
  *
  * Measured on one Zen 4 core at T = 1024 (bench_kern): our bf16 products run at 95-110 % of oneDNN 2.6.3's rate, f32
@@ -83,6 +83,7 @@ static struct kern_product own_sum(const struct product_sum *sum, struct kern_te
                                  .c = sum->c.data,
                                  .addend = sum->d.data,
                                  .bias = sum->e.data,
+                                 .factor = sum->f.data,
                                  .c_type = sum->c.dtype,
                                  .addend_type = sum->d.dtype,
                                  .bias_type = sum->e.dtype,
@@ -116,9 +117,9 @@ void cpu_products(struct stream *s, const struct product_sum *sums, int n) {
         return;
     }
     for (int i = 0; i < n; i++) {
-        if (library)
+        if (library && !sums[i].f.data)
             cpu_sum_by_library(s, &sums[i]);
-        else if (is_plain(&sums[i].terms))
+        else if (is_plain(&sums[i].terms) && !sums[i].f.data)
             sum_f64(s, &sums[i]);
         else
             cpu_sums_own(s, &sums[i], 1);

@@ -158,6 +158,30 @@ void cpu_bias_grad(struct stream *s, struct tensor db, struct tensor dy) {
     parallel_for(dy.cols, column_grain(dy.rows, dy.cols), bias_grad, &c);
 }
 
+struct col_dots_call {
+    const struct kern *kern;
+    struct kern_col_dots a;
+};
+static void col_dots(void *ctx, int64_t begin, int64_t end) {
+    const struct col_dots_call *c = ctx;
+    c->kern->col_dots(&c->a, begin, end);
+}
+
+void cpu_col_dots(struct stream *s, struct tensor out, double scale, struct tensor a,
+                  struct tensor b) {
+    struct col_dots_call c = {&cpu_of(s)->kern,
+                              {.out = out.data,
+                               .a = a.data,
+                               .b = b.data,
+                               .a_type = a.dtype,
+                               .b_type = b.dtype,
+                               .rows = a.rows,
+                               .ld_a = a.ld,
+                               .ld_b = b.ld,
+                               .scale = scale}};
+    parallel_for(a.cols, column_grain(a.rows, a.cols), col_dots, &c);
+}
+
 struct cross_entropy_call {
     const struct kern *kern;
     struct kern_cross_entropy a;

@@ -142,6 +142,7 @@ static struct product_sum sift(const struct stream *s, const struct product_sum 
     REQUIRE(!sum->d.data || (is_either(s, sum->d) && same_shape(sum->d, sum->c)));
     REQUIRE(!sum->e.data ||
             (is_either(s, sum->e) && sum->e.rows == 1 && sum->e.cols == sum->c.cols));
+    REQUIRE(!sum->f.data || (is_real(s, sum->f) && sum->f.rows == 1 && sum->f.cols == sum->c.cols));
     used.terms.n = 0;
     for (int i = 0; i < sum->terms.n; i++)
         if (term_depth(s, &sum->terms.t[i], sum->c) > 0 && sum->alpha != 0.0)
@@ -178,7 +179,8 @@ void be_products(struct stream *s, const struct product_sum *sums, int n) {
 
 void be_product(struct stream *s, struct tensor c, double alpha, const struct product_terms *terms,
                 double beta, struct tensor d, struct tensor e) {
-    struct product_sum sum = {c, alpha, beta, *terms, d, e};
+    struct product_sum sum = {
+        .c = c, .alpha = alpha, .beta = beta, .terms = *terms, .d = d, .e = e};
     be_products(s, &sum, 1);
 }
 
@@ -294,6 +296,20 @@ void be_bias_grad(struct stream *s, struct tensor db, struct tensor dy) {
     REQUIRE(is_real(s, db) && is_either(s, dy) && is_row_vector(db, dy.cols));
     if (is_empty(dy)) return;
     TIMED(PROFILE_BIAS, bytes_of(dy), s->backend->ops->bias_grad(s, db, dy));
+}
+
+void be_scale_cols(struct stream *s, struct tensor dst, struct tensor src, struct tensor f) {
+    REQUIRE(is_either(s, dst) && is_either(s, src) && same_shape(dst, src));
+    REQUIRE(is_real(s, f) && is_row_vector(f, src.cols));
+    if (is_empty(dst)) return;
+    TIMED(PROFILE_COPY, bytes_of(dst) + bytes_of(src), s->backend->ops->scale_cols(s, dst, src, f));
+}
+void be_col_dots(struct stream *s, struct tensor out, double scale, struct tensor a,
+                 struct tensor b) {
+    REQUIRE(is_real(s, out) && is_either(s, a) && is_either(s, b) && same_shape(a, b));
+    REQUIRE(is_row_vector(out, a.cols));
+    if (is_empty(a)) return;
+    TIMED(PROFILE_BIAS, bytes_of(a) + bytes_of(b), s->backend->ops->col_dots(s, out, scale, a, b));
 }
 
 void be_cross_entropy(struct stream *s, struct tensor loss, struct tensor dlogits,

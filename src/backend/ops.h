@@ -45,6 +45,9 @@ struct backend_ops {
     void (*swiglu_bwd)(struct stream *s, struct tensor dg, struct tensor du, struct tensor dh,
                        struct tensor g, struct tensor u);
     void (*bias_grad)(struct stream *s, struct tensor db, struct tensor dy);
+    void (*scale_cols)(struct stream *s, struct tensor dst, struct tensor src, struct tensor f);
+    void (*col_dots)(struct stream *s, struct tensor out, double scale, struct tensor a,
+                     struct tensor b);
     void (*cross_entropy)(struct stream *s, struct tensor loss, struct tensor dlogits,
                           struct tensor logits, const int32_t *label, double scale);
     void (*dropout_mask)(struct stream *s, struct tensor mask, int64_t cols,

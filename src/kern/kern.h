@@ -155,6 +155,21 @@ struct kern_bias_grad {
     int64_t rows, ld_dy;
 };
 
+/* Elements of one row: y = x f.  y, x: act or real; y may be x where the types are equal; f: real. */
+struct kern_times {
+    void *y;
+    const void *x, *f;
+    enum dtype y_type, x_type;
+};
+/* Columns: out[c] += scale sum over rows of a[t, c] b[t, c].  out: real; a, b: act or real. */
+struct kern_col_dots {
+    void *out;
+    const void *a, *b;
+    enum dtype a_type, b_type;
+    int64_t rows, ld_a, ld_b;
+    double scale;
+};
+
 /* Rows: loss = logsumexp(logits) - logits[label]; dlogits = scale (softmax - onehot), unless
  * NULL. */
 struct kern_cross_entropy {
@@ -199,7 +214,7 @@ static inline bool kern_takes_blocks(enum dtype t) {
     return t == DT_Q4_0 || t == DT_Q4_1 || t == DT_Q5_0 || t == DT_Q5_1 || t == DT_Q8_0 ||
            t == DT_Q4_K || t == DT_Q5_K || t == DT_Q6_K;
 }
-/* Items (see kern_product_cut): C = alpha sum over terms + beta addend + bias, C [m, n], summed in real and
+/* Items (see kern_product_cut): C = factor alpha sum over terms + beta addend + bias, C [m, n], summed in real and
  * rounded once.  Terms are added in order and each over k in order: an element is one chain of multiply-adds
  * (a masked term: a chain of its own, added as a whole), whatever the shape and the cut.  The variants fuse
  * each multiply-add; avx512_bf16 takes k in pairs and treats subnormal operands as 0. */
@@ -209,6 +224,7 @@ struct kern_product {
     void *c;
     const void *addend; /* [m, n], may be c itself; NULL: none (beta is not used) */
     const void *bias;   /* [n] or NULL */
+    const void *factor; /* real [n], of each column's sum, or NULL */
     enum dtype c_type, addend_type, bias_type; /* act or real */
     int64_t m, n, ldc, ld_addend;
     double alpha, beta;
@@ -269,6 +285,8 @@ enum { KERN_WEIGH_GROUP = 96, KERN_WEIGH_LANES = 8 };
     X(swiglu_fwd, kern_swiglu)                                                                     \
     X(swiglu_bwd, kern_swiglu)                                                                     \
     X(bias_grad, kern_bias_grad)                                                                   \
+    X(times, kern_times)                                                                           \
+    X(col_dots, kern_col_dots)                                                                     \
     X(cross_entropy, kern_cross_entropy)                                                           \
     X(adamw, kern_adamw)                                                                           \
     X(sum_squares, kern_sum_squares)                                                               \

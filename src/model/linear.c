@@ -8,7 +8,7 @@
 
 void linear_forward(struct pass *p, int64_t layer, enum module first, int n, struct tensor x,
                     struct tensor addend, const struct tensor *y, struct adapter_saved *saved) {
-    struct product_sum sums[PRODUCT_SUMS];
+    struct product_sum sums[PRODUCT_SUMS] = {{.alpha = 0}};
     struct tensor none = {0};
     size_t mark = arena_mark(p->adapter.call);
     for (int i = 0; i < n; i++) {
@@ -18,18 +18,14 @@ void linear_forward(struct pass *p, int64_t layer, enum module first, int n, str
         sums[i] = (struct product_sum){
             .c = y[i], .alpha = 1.0, .beta = 1.0, .d = addend, .e = biased ? l->b : none};
         product_add(&sums[i].terms, MATMUL_TRANS_B, x, l->w);
-        if (l->adapter)
-            l->adapter->ops->forward(l->adapter, &p->adapter, x, &saved[i], &sums[i].terms);
+        if (l->adapter) l->adapter->ops->forward(l->adapter, &p->adapter, x, &saved[i], &sums[i]);
     }
     be_products(p->stream, sums, n);
+    for (int i = 0; i < n && p->adapter.training; i++) {
+        const struct linear_adapter *a = p->m->layers[layer].linear[(int)first + i].adapter;
+        if (a && a->ops->made) a->ops->made(a, &p->adapter, &sums[i], &saved[i]);
+    }
     arena_rewind(p->adapter.call, mark);
-}
-
-/* Gradients of W and b in full fine-tuning. */
-static void weight_gradients(struct pass *p, const struct linear *l, struct tensor x,
-                             struct tensor dy) {
-    if (tensor_present(l->dw)) be_matmul(p->stream, MATMUL_TRANS_A, 1.0, dy, x, 1.0, l->dw);
-    if (tensor_present(l->db)) be_bias_grad(p->stream, l->db, dy);
 }
 
 void linear_backward(struct pass *p, int64_t layer, enum module first, int n, struct tensor x,
@@ -39,11 +35,16 @@ void linear_backward(struct pass *p, int64_t layer, enum module first, int n, st
     size_t mark = arena_mark(p->adapter.call);
     for (int i = 0; i < n; i++) {
         const struct linear *l = &p->m->layers[layer].linear[(int)first + i];
-        weight_gradients(p, l, x, dy[i]);
-        if (tensor_present(dx)) product_add(&terms, 0, dy[i], l->w);
-        if (l->adapter)
-            l->adapter->ops->backward(l->adapter, &p->adapter, x, dy[i], &saved[i],
-                                      tensor_present(dx) ? &terms : NULL);
+        const struct linear_adapter *a = l->adapter;
+        struct tensor inner = dy[i];
+        if (tensor_present(l->db)) be_bias_grad(p->stream, l->db, dy[i]);
+        if (a && a->ops->before_factor)
+            inner = a->ops->before_factor(a, &p->adapter, dy[i], &saved[i]);
+        if (tensor_present(l->dw)) be_matmul(p->stream, MATMUL_TRANS_A, 1.0, inner, x, 1.0, l->dw);
+        if (tensor_present(dx)) product_add(&terms, 0, inner, l->w);
+        if (a)
+            a->ops->backward(a, &p->adapter, x, inner, &saved[i],
+                             tensor_present(dx) ? &terms : NULL);
     }
     if (tensor_present(dx)) be_product(p->stream, dx, 1.0, &terms, 0.0, none, none);
     arena_rewind(p->adapter.call, mark);

@@ -38,11 +38,20 @@ struct linear_adapter_ops {
      * leaving taken what its terms read. */
     void (*layout)(const struct linear_adapter *a, struct arena *step, struct arena *call,
                    int64_t tokens, struct adapter_saved *saved);
-    /* Fill `saved`; append to y's terms, which read nothing of ctx->call. */
+    /* Fill `saved`; append to the terms of the sum that y is, which read nothing of ctx->call, and set its factor f
+     * where the adapter scales the whole sum. */
     void (*forward)(const struct linear_adapter *a, const struct adapter_context *ctx,
-                    struct tensor x, struct adapter_saved *saved, struct product_terms *y);
+                    struct tensor x, struct adapter_saved *saved, struct product_sum *y);
+    /* The sum is made: keep of it what backward needs.  In training only; NULL: nothing. */
+    void (*made)(const struct linear_adapter *a, const struct adapter_context *ctx,
+                 const struct product_sum *y, struct adapter_saved *saved);
+    /* The gradient before the factor f from dy, the gradient after it, in ctx->call until the caller has used it; parameters of
+     * the factor get theirs.  NULL: there is no factor. */
+    struct tensor (*before_factor)(const struct linear_adapter *a,
+                                   const struct adapter_context *ctx, struct tensor dy,
+                                   const struct adapter_saved *saved);
     /* Parameter gradients += ...; append to dx's terms (NULL: the input needs no gradient).  What they read stays
-     * in ctx->call until the caller has used them. */
+     * in ctx->call until the caller has used them.  dy: the gradient before the factor. */
     void (*backward)(const struct linear_adapter *a, const struct adapter_context *ctx,
                      struct tensor x, struct tensor dy, const struct adapter_saved *saved,
                      struct product_terms *dx);

@@ -18,6 +18,7 @@ struct param {
     struct tensor base;  /* frozen part (for weight decay of base + value), or no data */
     struct tensor copy;  /* act: the value rounded, which an update writes beside it; or no data */
     bool decay;          /* weight decay applies (not to norms and biases) */
+    double rate;         /* multiple of the learning rate; 0 counts as 1 */
 };
 struct trainable {
     struct param *params;

@@ -2,8 +2,8 @@
 /* config.c - a configuration from its defaults, a YAML file and assignments; checks across keys;
  * its YAML text.  Which keys there are: config_keys.c; what a value may be: config_values.c.
  *
- * Two defaults depend on another key and follow it until they are given themselves: warm-up
- * (a given warmup_ratio switches the 100 steps off) and lora_alpha (the method's multiple of r). */
+ * Some defaults depend on other keys and follow them until they are given themselves: warm-up (a given warmup_ratio
+ * switches the 100 steps off) and what the method chooses (config_adapter.c). */
 #include "train/config.h"
 
 #include <string.h>
@@ -84,6 +84,11 @@ enum mil_status config_init(struct config *c, struct mil_error *err) {
 
 void config_release(struct config *c) {
     mem_free(c->target_modules.items);
+    mem_free(c->exclude_modules.items);
+    mem_free(c->modules_to_save.items);
+    mem_free(c->layers_to_transform.items);
+    mem_free(c->rank_pattern.items);
+    mem_free(c->alpha_pattern.items);
     mem_free(c->report_to.items);
     mem_free(c->dataset.items);
     mem_free(c->eval_dataset.items);
@@ -190,35 +195,36 @@ enum mil_status config_assign(struct config *c, const char *assignment, struct m
 
 /* ---- checks across keys ---- */
 
-static enum mil_status check_method(const struct config *c, struct mil_error *err) {
-    static const char *const later[] = {"rslora",  "lora_plus", "dora", "adalora",
-                                        "lora_ga", "olora",     "mica", NULL};
-    const struct method *method = NULL;
-    if (method_find(c->method, &method, err) == MIL_OK) {
-        if (c->from_scratch && method->adapter)
-            return error_set(err, MIL_USAGE,
-                             "from_scratch: true needs method: full, not '%s' (an adapter needs a "
-                             "trained base)",
-                             c->method);
-        return MIL_OK;
-    }
-    for (size_t i = 0; later[i]; i++)
-        if (!strcmp(c->method, later[i]))
-            return error_set(err, MIL_UNSUPPORTED,
-                             "method: '%s' is not in this version; lora, milora, pissa, mid, "
-                             "random and full are",
-                             c->method);
-    return error_prefix(err, "method: ");
+/* Keys of adapters that method full has no use for: refused where they are set, so that nobody believes they act. */
+static enum mil_status check_full(const struct config *c, struct mil_error *err) {
+    const char *key = c->use_rslora                  ? "use_rslora"
+                      : c->use_dora                  ? "use_dora"
+                      : c->loraplus_lr_ratio > 0     ? "loraplus_lr_ratio"
+                      : c->modules_to_save.n > 0     ? "modules_to_save"
+                      : strcmp(c->bias, "none")      ? "bias"
+                      : c->adapter_name_or_path      ? "adapter_name_or_path"
+                      : c->rank_pattern.n > 0        ? "rank_pattern"
+                      : c->alpha_pattern.n > 0       ? "alpha_pattern"
+                      : c->exclude_modules.n > 0     ? "exclude_modules"
+                      : c->layers_to_transform.n > 0 ? "layers_to_transform"
+                                                     : NULL;
+    if (!key) return MIL_OK;
+    return error_set(err, MIL_USAGE, "%s does not go with method full, which trains every weight",
+                     key);
 }
 
-static enum mil_status check_later(const struct config *c, struct mil_error *err) {
-    const char *key = c->use_rslora                            ? "use_rslora"
-                      : c->use_dora                            ? "use_dora"
-                      : json_object_size(c->rank_pattern) > 0  ? "rank_pattern"
-                      : json_object_size(c->alpha_pattern) > 0 ? "alpha_pattern"
-                                                               : NULL;
-    if (!key) return MIL_OK;
-    return error_set(err, MIL_UNSUPPORTED, "%s is not in this version; leave it out", key);
+static enum mil_status check_method(const struct config *c, struct mil_error *err) {
+    const struct method *method = NULL;
+    struct adapter_options given, resolved;
+    if (method_find(c->method, &method, err) != MIL_OK) return error_prefix(err, "method: ");
+    if (!method->adapter) return check_full(c, err);
+    if (c->from_scratch)
+        return error_set(err, MIL_USAGE,
+                         "from_scratch: true needs method: full, not '%s' (an adapter needs a "
+                         "trained base)",
+                         c->method);
+    config_adapter_options(c, &given);
+    return adapter_resolve(&given, &resolved, &method, err);
 }
 
 static enum mil_status check_reports(const struct config *c, struct mil_error *err) {
@@ -240,7 +246,6 @@ enum mil_status config_check(const struct config *c, struct mil_error *err) {
             json_is_null(json_object_get(c->values, keys[i].name)))
             return error_set(err, MIL_USAGE, "%s is required: %s", keys[i].name, keys[i].help);
     TRY(check_method(c, err));
-    TRY(check_later(c, err));
     TRY(check_reports(c, err));
     if (c->target_modules.n == 0)
         return error_set(err, MIL_USAGE, "target_modules names no module");
@@ -257,13 +262,6 @@ enum mil_status config_check(const struct config *c, struct mil_error *err) {
 
 /* ---- out again ---- */
 
-double config_alpha(const struct config *c) {
-    const struct method *method = NULL;
-    if (c->lora_alpha > 0) return c->lora_alpha;
-    if (method_find(c->method, &method, NULL) != MIL_OK) return (double)c->r;
-    return (double)c->r * method->alpha_over_r;
-}
-
 enum mil_status config_write(const struct config *c, struct str *out, struct mil_error *err) {
     size_t n;
     const struct config_key *keys = config_keys(&n);
@@ -271,8 +269,11 @@ enum mil_status config_write(const struct config *c, struct str *out, struct mil
     enum mil_status st = MIL_OK;
     for (size_t i = 0; i < n && st == MIL_OK; i++) {
         json_t *value = json_incref(json_object_get(c->values, keys[i].name));
-        if (!strcmp(keys[i].name, "lora_alpha") && json_is_null(value))
-            value = json_real(config_alpha(c));
+        json_t *chosen = json_is_null(value) ? config_chosen(c, keys[i].name) : NULL;
+        if (chosen) {
+            json_decref(value);
+            value = chosen;
+        }
         if (!ordered || json_object_set_new(ordered, keys[i].name, value) != 0)
             st = error_nomem(err, 0);
     }

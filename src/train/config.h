@@ -13,11 +13,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "adapt/adapter.h"
 #include "core/error.h"
 #include "core/str.h"
 
 struct config_names {
     const char **items;
+    size_t n;
+};
+struct config_patterns {
+    struct adapter_pattern *items; /* strings borrowed from the values */
+    size_t n;
+};
+struct config_numbers {
+    int64_t *items;
     size_t n;
 };
 /* One file of a data set; split: NULL, "train", "train[:100]", "[100:200]". */
@@ -40,9 +49,18 @@ struct config {
     int64_t r;
     double lora_alpha; /* 0: the method's own multiple of r */
     double lora_dropout;
-    struct config_names target_modules;
+    struct config_names target_modules, exclude_modules, modules_to_save;
+    struct config_numbers layers_to_transform;
     bool use_rslora, use_dora;
-    json_t *rank_pattern, *alpha_pattern; /* borrowed */
+    double loraplus_lr_ratio; /* 0: the method's */
+    struct config_patterns rank_pattern, alpha_pattern;
+    const char *bias;
+    const char *adapter_name_or_path;                 /* NULL: a new adapter */
+    int64_t target_r, init_r, tinit, tfinal, delta_t; /* 0: chosen; the three steps: -1 */
+    double beta1, beta2, orth_reg_weight;
+    int64_t lora_ga_batches;
+    const char *lora_ga_direction, *lora_ga_scale;
+    double lora_ga_stable_gamma;
     /* data */
     struct config_sources dataset, eval_dataset;
     const char *template_name, *on_too_long;
@@ -51,7 +69,8 @@ struct config {
     int64_t max_length, eval_limit, data_seed; /* data_seed -1: seed */
     /* optimiser */
     int64_t batch_size, accumulation, tokens_per_micro_batch; /* 0: auto */
-    double learning_rate, weight_decay, max_grad_norm, adam_beta1, adam_beta2, adam_epsilon;
+    double learning_rate;                                     /* -1: the method's */
+    double weight_decay, max_grad_norm, adam_beta1, adam_beta2, adam_epsilon;
     /* schedule */
     const char *lr_scheduler_type;
     double num_train_epochs, warmup_ratio;
@@ -67,14 +86,15 @@ struct config {
 };
 
 enum config_kind {
-    CONFIG_TEXT,    /* const char *; NULL for null */
-    CONFIG_CHOICE,  /* const char *, one of `choices` */
-    CONFIG_INT,     /* int64_t in [min, max]; `word` stands for `word_value` */
-    CONFIG_REAL,    /* double in [min, max]; `word` likewise */
-    CONFIG_BOOL,    /* bool */
-    CONFIG_NAMES,   /* struct config_names; one string is split at commas */
+    CONFIG_TEXT,   /* const char *; NULL for null */
+    CONFIG_CHOICE, /* const char *, one of `choices` */
+    CONFIG_INT,    /* int64_t in [min, max]; `word` stands for `word_value` */
+    CONFIG_REAL,   /* double in [min, max]; `word` likewise */
+    CONFIG_BOOL,   /* bool */
+    CONFIG_NAMES,  /* struct config_names; one string is split at commas */
+    CONFIG_NUMBERS, /* struct config_numbers, whole numbers in [min, max]; one number is a list of one */
     CONFIG_SOURCES, /* struct config_sources */
-    CONFIG_MAP      /* json_t * object */
+    CONFIG_MAP      /* struct config_patterns: numbers by module pattern, in the order given */
 };
 struct config_key {
     const char *name;
@@ -114,8 +134,14 @@ enum mil_status config_set(struct config *c, const char *key, const json_t *valu
 enum mil_status config_check(const struct config *c, struct mil_error *err);
 /* The whole configuration as YAML, keys in table order, appended to out. */
 enum mil_status config_write(const struct config *c, struct str *out, struct mil_error *err);
-/* alpha of the adapter: lora_alpha, or the method's multiple of r. */
+/* config_adapter.c.  What the adapter layer takes; strings are borrowed.  Not for method full. */
+void config_adapter_options(const struct config *c, struct adapter_options *out);
+/* alpha of the adapter: lora_alpha, or the method's; 0 for method full. */
 double config_alpha(const struct config *c);
+/* learning_rate, or the method's. */
+double config_learning_rate(const struct config *c);
+/* What stands for null in the resolved configuration: a new reference, or NULL where null itself says it. */
+json_t *config_chosen(const struct config *c, const char *key);
 /* "train[100:200]" -> name "train" into out (cut at cap), skip 100, limit 100.  false: malformed.
  */
 bool config_split_parse(const char *split, char *name, size_t cap, int64_t *skip, int64_t *limit);

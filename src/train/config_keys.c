@@ -14,6 +14,9 @@ static const char *const save_choices[] = {"auto", "f32", "f16", "bf16", NULL};
 static const char *const too_long_choices[] = {"truncate", "drop", "error", NULL};
 static const char *const schedule_choices[] = {"linear", "cosine", "constant",
                                                "constant_with_warmup", NULL};
+static const char *const bias_choices[] = {"none", "all", "lora_only", NULL};
+static const char *const direction_choices[] = {"ArB2r", "A2rBr", "ArBr", "random", NULL};
+static const char *const scale_choices[] = {"stable", "weight_svd", "gd_scale", "unit", NULL};
 static const char *const recompute_choices[] = {"auto", "true", "false", NULL};
 
 #define INT_TOP 9007199254740991.0 /* 2^53 - 1: every integer up to here is a double */
@@ -30,6 +33,8 @@ static const char *const recompute_choices[] = {"auto", "true", "false", NULL};
     { name, CONFIG_BOOL, AT(field), fallback, 0, 1, NULL, 0, NULL, group, help, flags }
 #define NAMES(name, field, fallback, group, flags, help)                                           \
     { name, CONFIG_NAMES, AT(field), fallback, 0, 0, NULL, 0, NULL, group, help, flags }
+#define NUMBERS(name, field, min, max, group, flags, help)                                         \
+    { name, CONFIG_NUMBERS, AT(field), "null", min, max, NULL, 0, NULL, group, help, flags }
 #define SOURCES(name, field, group, flags, help)                                                   \
     { name, CONFIG_SOURCES, AT(field), "null", 0, 0, NULL, 0, NULL, group, help, flags }
 #define MAP(name, field, group, flags, help)                                                       \
@@ -49,18 +54,55 @@ static const struct config_key keys[] = {
            "method full: type of the saved weights; auto: as the base, bf16 from scratch"),
 
     TEXT("method", method, "milora", "adapter", RES,
-         "how to train: milora, pissa, lora, mid, random, full, ..."),
+         "how to train: milora, pissa, lora, dora, adalora, full, ...; docs/methods has them all"),
     INT("r", r, "32", 1, 65536, NULL, 0, "adapter", RES, "rank of the adapter"),
     {"lora_alpha", CONFIG_REAL, AT(lora_alpha), "null", 0, 1e6, "null", 0, NULL, "adapter",
-     "scaling is lora_alpha / r; default: r, for lora 2 r", RES | CONFIG_ABOVE_MIN},
+     "scaling is lora_alpha / r; default: the method's, r or for lora 2 r", RES | CONFIG_ABOVE_MIN},
     REAL("lora_dropout", lora_dropout, "0.05", 0, 1, "adapter", RES | CONFIG_OPEN_RANGE,
          "dropout on the adapter's input"),
     NAMES("target_modules", target_modules, "[q_proj, k_proj, v_proj, up_proj, down_proj]",
           "adapter", RES, "modules to adapt: names, all-linear, or one pattern over whole paths"),
+    NAMES("exclude_modules", exclude_modules, "null", "adapter", RES,
+          "modules that target_modules names and that are not adapted, named alike"),
+    NUMBERS("layers_to_transform", layers_to_transform, 0, 65535, "adapter", RES,
+            "layers to adapt, from 0; default: all"),
     MAP("rank_pattern", rank_pattern, "adapter", RES, "rank by module pattern"),
     MAP("alpha_pattern", alpha_pattern, "adapter", RES, "alpha by module pattern"),
+    NAMES("modules_to_save", modules_to_save, "null", "adapter", RES,
+          "train a whole copy of embed_tokens, lm_head beside the adapter"),
+    CHOICE("bias", bias, "none", bias_choices, "adapter", RES,
+           "biases that train too: all, or those of adapted modules"),
     BOOL("use_rslora", use_rslora, "false", "adapter", RES, "scaling lora_alpha / sqrt(r)"),
     BOOL("use_dora", use_dora, "false", "adapter", RES, "weight-decomposed adapter"),
+    {"loraplus_lr_ratio", CONFIG_REAL, AT(loraplus_lr_ratio), "null", 0, 1e6, "null", 0, NULL,
+     "adapter", "learning rate of B over that of A; default: 1, for lora_plus 16",
+     RES | CONFIG_ABOVE_MIN},
+    TEXT("adapter_name_or_path", adapter_name_or_path, "null", "adapter", RES,
+         "go on from this saved adapter, PEFT's or ours; its own method, rank and modules count"),
+    INT("target_r", target_r, "null", 1, 65536, "null", 0, "adalora", RES,
+        "average rank at the end; default: r"),
+    INT("init_r", init_r, "null", 1, 65536, "null", 0, "adalora", RES,
+        "rank of each module at the start; default: 1.5 target_r"),
+    INT("tinit", tinit, "null", 0, INT_TOP, "null", -1, "adalora", RES,
+        "steps before ranks are reduced; default: a tenth of all"),
+    INT("tfinal", tfinal, "null", 0, INT_TOP, "null", -1, "adalora", RES,
+        "steps at the end with ranks as they are; default: three tenths of all"),
+    INT("deltaT", delta_t, "null", 1, INT_TOP, "null", 0, "adalora", RES,
+        "steps between two reductions; default: a hundredth of all"),
+    REAL("beta1", beta1, "0.85", 0, 1, "adalora", RES | CONFIG_OPEN_RANGE | CONFIG_ABOVE_MIN,
+         "smoothing of the importance"),
+    REAL("beta2", beta2, "0.85", 0, 1, "adalora", RES | CONFIG_OPEN_RANGE | CONFIG_ABOVE_MIN,
+         "smoothing of its uncertainty"),
+    REAL("orth_reg_weight", orth_reg_weight, "0.5", 0, 1e6, "adalora", RES,
+         "weight of the penalty that keeps P and Q orthonormal"),
+    INT("lora_ga_batches", lora_ga_batches, "8", 1, 1048576, NULL, 0, "lora_ga", RES,
+        "optimiser steps' worth of samples for the gradient at the start"),
+    CHOICE("lora_ga_direction", lora_ga_direction, "ArB2r", direction_choices, "lora_ga", RES,
+           "which singular vectors of the gradient A and B take"),
+    CHOICE("lora_ga_scale", lora_ga_scale, "stable", scale_choices, "lora_ga", RES,
+           "size of the factors"),
+    REAL("lora_ga_stable_gamma", lora_ga_stable_gamma, "16", 0, 1e6, "lora_ga",
+         RES | CONFIG_ABOVE_MIN, "gamma of the stable scale"),
 
     SOURCES("dataset", dataset, "data", REQ,
             "path, or list of {path, format, split, skip, limit}; json or jsonl"),
@@ -86,7 +128,8 @@ static const struct config_key keys[] = {
         "see per_device_train_batch_size"),
     INT("tokens_per_micro_batch", tokens_per_micro_batch, "auto", 1, 16777216, "auto", 0,
         "optimiser", 0, "tokens run at once; only order of summation depends on it"),
-    REAL("learning_rate", learning_rate, "3e-4", 0, 1e3, "optimiser", RES, "peak learning rate"),
+    {"learning_rate", CONFIG_REAL, AT(learning_rate), "null", 0, 1e3, "null", -1, NULL, "optimiser",
+     "peak learning rate; default: the method's, 3e-4 for milora", RES},
     REAL("weight_decay", weight_decay, "0", 0, 1e3, "optimiser", RES,
          "decoupled decay of matrices"),
     REAL("max_grad_norm", max_grad_norm, "1.0", 0, 1e30, "optimiser", RES,

@@ -134,6 +134,24 @@ static enum mil_status names_value(const struct site *s, const json_t *v, json_t
     return built(s, json_deep_copy(v), out);
 }
 
+static enum mil_status numbers_value(const struct site *s, const json_t *v, json_t **out) {
+    char want[96];
+    snprintf(want, sizeof want, "a list of whole numbers from %.16g to %.16g", s->key->min,
+             s->key->max);
+    if (json_is_null(v)) return built(s, json_array(), out);
+    json_t *list = json_array();
+    bool fits = list && (json_is_integer(v) || json_is_array(v));
+    for (size_t i = 0; fits && i < (json_is_array(v) ? json_array_size(v) : 1); i++) {
+        const json_t *item = json_is_array(v) ? json_array_get(v, i) : v;
+        double x = json_is_integer(item) ? json_number_value(item) : -1;
+        fits = x >= s->key->min && x <= s->key->max &&
+               json_array_append_new(list, json_integer(json_integer_value(item))) == 0;
+    }
+    if (fits) return built(s, list, out);
+    json_decref(list);
+    return wrong(s, v, want);
+}
+
 /* ---- data sets ---- */
 
 static bool source_member_ok(const char *key, const json_t *v) {
@@ -223,6 +241,14 @@ bool config_split_parse(const char *split, char *name, size_t cap, int64_t *skip
     return true;
 }
 
+static bool is_map_of_numbers(const json_t *v) {
+    const char *key;
+    json_t *member;
+    if (!json_is_object(v)) return false;
+    json_object_foreach((json_t *)v, key, member) if (!json_is_number(member)) return false;
+    return true;
+}
+
 /* ---- the two doors ---- */
 
 enum mil_status config_normalise(const struct config_key *key, const json_t *value,
@@ -238,10 +264,11 @@ enum mil_status config_normalise(const struct config_key *key, const json_t *val
         if (!json_is_boolean(value)) return wrong(&s, value, "true or false");
         return built(&s, json_boolean(json_is_true(value)), out);
     case CONFIG_NAMES: return names_value(&s, value, out);
+    case CONFIG_NUMBERS: return numbers_value(&s, value, out);
     case CONFIG_SOURCES: return sources_value(&s, value, out);
     case CONFIG_MAP:
         if (json_is_null(value)) return built(&s, json_object(), out);
-        if (!json_is_object(value)) return wrong(&s, value, "a map of patterns to numbers");
+        if (!is_map_of_numbers(value)) return wrong(&s, value, "a map of patterns to numbers");
         return built(&s, json_deep_copy(value), out);
     }
     return wrong(&s, value, "something else");
@@ -256,6 +283,31 @@ static enum mil_status store_names(struct config_names *names, const json_t *v,
         items[i] = json_string_value(json_is_string(v) ? v : json_array_get(v, i));
     mem_free(names->items);
     *names = (struct config_names){items, n};
+    return MIL_OK;
+}
+
+static enum mil_status store_numbers(struct config_numbers *numbers, const json_t *v,
+                                     struct mil_error *err) {
+    size_t n = json_array_size(v);
+    int64_t *items = mem_calloc(MEM_OTHER, n + 1, sizeof *items);
+    if (!items) return error_nomem(err, 0);
+    for (size_t i = 0; i < n; i++) items[i] = json_integer_value(json_array_get(v, i));
+    mem_free(numbers->items);
+    *numbers = (struct config_numbers){items, n};
+    return MIL_OK;
+}
+
+static enum mil_status store_patterns(struct config_patterns *patterns, const json_t *v,
+                                      struct mil_error *err) {
+    struct adapter_pattern *items = mem_calloc(MEM_OTHER, json_object_size(v) + 1, sizeof *items);
+    const char *key;
+    json_t *member;
+    size_t n = 0;
+    if (!items) return error_nomem(err, 0);
+    json_object_foreach((json_t *)v, key, member) items[n++] =
+        (struct adapter_pattern){key, json_number_value(member)};
+    mem_free(patterns->items);
+    *patterns = (struct config_patterns){items, n};
     return MIL_OK;
 }
 
@@ -293,8 +345,9 @@ enum mil_status config_store(struct config *c, const struct config_key *key, jso
         return MIL_OK;
     case CONFIG_BOOL: *(bool *)field = json_is_true(v); return MIL_OK;
     case CONFIG_NAMES: return store_names(field, v, err);
+    case CONFIG_NUMBERS: return store_numbers(field, v, err);
     case CONFIG_SOURCES: return store_sources(field, v, err);
-    case CONFIG_MAP: *(json_t **)field = v; return MIL_OK;
+    case CONFIG_MAP: return store_patterns(field, v, err);
     }
     return MIL_OK;
 }

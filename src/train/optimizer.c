@@ -63,10 +63,14 @@ double optimizer_norm(struct optimizer *o) {
     return sqrt(sum);
 }
 
+double optimizer_clip(double norm, double max_norm) {
+    return max_norm > 0 ? fmin(1, max_norm / (norm + 1e-6)) : 1;
+}
+
 void optimizer_step(struct optimizer *o, int64_t step, double norm,
                     const struct optimizer_rates *rates) {
     struct stream *s = backend_stream(o->backend);
-    double clip = rates->max_norm > 0 ? fmin(1, rates->max_norm / (norm + 1e-6)) : 1;
+    double clip = optimizer_clip(norm, rates->max_norm);
     struct adamw hyper = {.lr = rates->lr,
                           .beta1 = rates->beta1,
                           .beta2 = rates->beta2,
@@ -77,6 +81,7 @@ void optimizer_step(struct optimizer *o, int64_t step, double norm,
     for (size_t i = 0; i < o->trainable->n; i++) {
         struct param *p = &o->trainable->params[i];
         hyper.weight_decay = p->decay ? rates->weight_decay : 0;
+        hyper.lr = rates->lr * (p->rate > 0 ? p->rate : 1);
         be_adamw(s, p->value, o->m[i], o->v[i], p->grad, p->base, p->copy, &hyper);
     }
     if (o->trainable->refresh && !o->trainable->copies_only)

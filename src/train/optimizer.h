@@ -26,6 +26,8 @@ size_t optimizer_bytes(int64_t elements, size_t n, enum dtype real);
 void optimizer_zero_grads(struct optimizer *o);
 /* Norm of all gradients as one vector; fills squares.  NaN and infinity come through. */
 double optimizer_norm(struct optimizer *o);
+/* What clipping multiplies gradients by: min(1, max_norm / (norm + 1e-6)); 1 where max_norm is 0. */
+double optimizer_clip(double norm, double max_norm);
 /* Update number `step` (from 1), gradients scaled by min(1, max_norm / (norm + 1e-6)). */
 void optimizer_step(struct optimizer *o, int64_t step, double norm,
                     const struct optimizer_rates *rates);

@@ -79,7 +79,7 @@ static enum mil_status planner_init(struct planner *p, struct session *s, struct
     p->model->train_all = !s->method->adapter;
     if (!s->method->adapter) return MIL_OK;
     struct adapter_options o;
-    session_adapter_options(s, &o);
+    config_adapter_options(s->config, &o);
     return adapter_attach_skeleton(&o, p->model, &p->adapter, err);
 }
 
@@ -259,9 +259,9 @@ static enum mil_status book(struct planner *p, size_t baseline, struct plan *pla
     p->start = book_replaced(s, plan);
     book_pages(p, plan);
     if (s->method->adapter) {
-        session_adapter_options(s, &o);
+        config_adapter_options(s->config, &o);
         TRY(adapter_plan(&s->base->config, &o, true, backend_act(p->b), plan, err));
-        params = 2 * (size_t)s->adapted_modules;
+        params = s->params;
     } else {
         full_plan(&s->base->config, p->b, plan);
         params = (size_t)s->base->config.layers * (2 + 2 * MODULES) + 3;

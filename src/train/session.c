@@ -136,44 +136,18 @@ static enum mil_status try_data(struct session *s, struct mil_error *err) {
 
 /* ---- what follows ---- */
 
-void session_adapter_options(const struct session *s, struct adapter_options *out) {
-    const struct config *c = s->config;
-    const json_t *targets = json_object_get(c->values, "target_modules");
-    bool whole = json_is_string(targets) && strcmp(json_string_value(targets), "all-linear") != 0;
-    *out = (struct adapter_options){.method = c->method,
-                                    .r = c->r,
-                                    .alpha = config_alpha(c),
-                                    .dropout = c->lora_dropout,
-                                    .targets = c->target_modules.items,
-                                    .n_targets = c->target_modules.n,
-                                    .targets_regex = whole,
-                                    .seed = (uint64_t)c->seed};
-}
-
 static enum mil_status count_trainable(struct session *s, struct mil_error *err) {
     const struct model_config *m = &s->base->config;
+    struct adapter_options o;
+    size_t modules = 0;
     if (!s->method->adapter) {
         s->trainable = model_config_parameters(m);
         return MIL_OK;
     }
-    struct adapter_options o;
-    bool *selected = mem_calloc(MEM_OTHER, (size_t)m->layers * MODULES, sizeof *selected);
-    if (!selected) return error_nomem(err, (uint64_t)m->layers * MODULES);
-    session_adapter_options(s, &o);
-    enum mil_status st = adapter_select(m, &o, selected, err);
-    for (int64_t i = 0; st == MIL_OK && i < m->layers * MODULES; i++) {
-        if (!selected[i]) continue;
-        int64_t rows = module_rows(m, (enum module)(i % MODULES)),
-                cols = module_cols(m, (enum module)(i % MODULES));
-        if (o.r > rows || o.r > cols)
-            st = error_set(err, MIL_USAGE, "r is %lld, but %s is %lld x %lld: at most %lld",
-                           (long long)o.r, module_path((enum module)(i % MODULES)), (long long)rows,
-                           (long long)cols, (long long)(rows < cols ? rows : cols));
-        s->adapted_modules++;
-        s->trainable += o.r * (rows + cols);
-    }
-    mem_free(selected);
-    return st;
+    config_adapter_options(s->config, &o);
+    TRY(adapter_count(m, &o, &modules, &s->params, &s->trainable, err));
+    s->adapted_modules = (int64_t)modules;
+    return MIL_OK;
 }
 
 static void set_schedule(struct session *s) {
@@ -183,7 +157,7 @@ static void set_schedule(struct session *s) {
     s->total_steps = schedule_total_steps(s->epoch_steps, c->num_train_epochs, c->max_steps);
     s->schedule = (struct schedule){
         .kind = schedule_kind_of(c->lr_scheduler_type),
-        .base = c->learning_rate,
+        .base = config_learning_rate(c),
         .warmup = schedule_warmup_steps(c->warmup_steps, c->warmup_ratio, s->total_steps),
         .total = s->total_steps};
     if (s->schedule.kind == SCHEDULE_CONSTANT) s->schedule.warmup = 0;

@@ -23,10 +23,11 @@ struct session {
     struct checkpoint *base;
     struct tokenizer *tokenizer; /* NULL: SESSION_PLAN without data */
     const struct chat_template *template_;
-    struct dataset data, eval; /* n == 0: absent */
-    int64_t adapted_modules, trainable;
-    bool only_plan;     /* SESSION_PLAN: nothing is written, to caches neither */
-    int64_t max_length; /* the configuration's, at most the model's positions */
+    struct dataset data, eval;          /* n == 0: absent */
+    int64_t adapted_modules, trainable; /* trainable elements */
+    size_t params;                      /* of the adapter that the optimiser walks */
+    bool only_plan;                     /* SESSION_PLAN: nothing is written, to caches neither */
+    int64_t max_length;                 /* the configuration's, at most the model's positions */
     int64_t longest; /* tokens of the longest kept sample of both sets; max_length without data */
     int64_t per_step, epoch_steps, total_steps;
     struct schedule schedule;
@@ -45,9 +46,6 @@ enum mil_status session_data_hash(const struct dataset *d, char out[HASH_HEX],
 /* Fingerprint of the base; from_scratch: of its configuration. */
 enum mil_status session_base_hash(const struct session *s, char out[HASH_HEX],
                                   struct mil_error *err);
-/* The target pattern as the adapter layer takes it (strings borrowed from the config). */
-struct adapter_options;
-void session_adapter_options(const struct session *s, struct adapter_options *out);
 /* The public view; strings are borrowed from the session and `backend`. */
 void session_facts(const struct session *s, const char *backend, struct mil_train_facts *out);
 

@@ -83,7 +83,7 @@ static enum mil_status open_adapter(struct run *r, struct mil_error *err) {
     if (r->resume_path[0]) {
         TRY(adapter_load(r->resume_path, r->session.base, &r->adapter, err));
     } else {
-        session_adapter_options(&r->session, &o);
+        config_adapter_options(&r->config, &o);
         const struct adapter_init_hooks hooks = {
             .progress = tell_init, .stop = asked_to_stop, .ctx = r};
         TRY(adapter_init_with(r->session.base, &o, &hooks, &r->adapter, err));

@@ -20,6 +20,7 @@ json_t *state_identity(const struct run *r) {
         json_object_set(out, keys[i].name, json_object_get(r->config.values, keys[i].name));
     }
     json_object_set_new(out, "lora_alpha", json_real(config_alpha(&r->config)));
+    json_object_set_new(out, "learning_rate", json_real(config_learning_rate(&r->config)));
     json_object_set_new(out, "samples_per_step", json_integer(r->session.per_step));
     json_object_set_new(out, "base", json_string(r->base_hash));
     json_object_set_new(out, "data", json_string(r->data_hash));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* state_tensors.c - what optimizer.safetensors holds, as one numbered list for writer and reader:
  *     per param:            <param>.exp_avg, <param>.exp_avg_sq
- *     adapter, per module:  <module>.A0, .B0 (not for plain LoRA), .delta_A, .delta_B
+ *     adapter:              its arrays one by one (adapter_tensor_at)
  *     full, per param:      <param>.master
  * All f32.  The factors are here because the adapter file keeps A0 + dA in one rounding, from which
  * neither can be had back exactly. */
@@ -9,12 +9,10 @@
 
 #include "train/run.h"
 
-enum { FACTORS = 4 };
-
 size_t state_tensor_count(const struct run *r) {
     size_t moments = 2 * r->trainable->n;
     if (!r->adapter) return moments + r->trainable->n;
-    return moments + FACTORS * r->adapter->n;
+    return moments + adapter_tensor_count(r->adapter);
 }
 
 static void moment(const struct run *r, size_t i, struct state_tensor *out) {
@@ -26,15 +24,12 @@ static void moment(const struct run *r, size_t i, struct state_tensor *out) {
 }
 
 static void factor(const struct run *r, size_t i, struct state_tensor *out) {
-    static const char *const suffix[FACTORS] = {"A0", "B0", "delta_A", "delta_B"};
-    const struct delta *d = &r->adapter->deltas[i / FACTORS];
-    float *const data[FACTORS] = {d->a0, d->b0, d->da, d->db};
-    bool is_a = i % 2 == 0; /* A0 and delta_A: [r, n]; the others [m, r] */
-    out->host = data[i % FACTORS];
-    out->rows = !out->host ? 0 : is_a ? d->r : d->m;
-    out->cols = !out->host ? 0 : is_a ? d->n : d->r;
-    snprintf(out->name, sizeof out->name, "model.layers.%d.%s.%s", (int)d->layer,
-             module_path(d->module), suffix[i % FACTORS]);
+    struct adapter_tensor t;
+    adapter_tensor_at(r->adapter, i, &t);
+    out->host = t.data;
+    out->rows = t.rows;
+    out->cols = t.cols;
+    snprintf(out->name, sizeof out->name, "%s", t.name);
 }
 
 void state_tensor_at(const struct run *r, size_t i, struct state_tensor *out) {

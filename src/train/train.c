@@ -81,7 +81,7 @@ static enum mil_status not_finite(struct run *r, const struct step_sums *sums, d
 /* A tensor that should learn and has no gradient is a wiring fault that a falling loss hides. Plain
  * LoRA's dA has none as long as dB = 0, which is until a step with a rate above 0 is done. */
 static void report_dead(const struct run *r, int64_t step) {
-    bool delayed = r->adapter && r->session.method->b0_is_zero;
+    bool delayed = r->adapter && r->session.method->form == DELTA_LORA;
     bool moved = r->progress.first_update > 0 && step == r->progress.first_update + 1;
     char names[400];
     if (step != 1 && !(delayed && moved)) return;
@@ -97,11 +97,12 @@ enum mil_status run_update(struct run *r, struct mil_train_step *row, struct mil
     int64_t step = r->progress.step + 1, n;
     const int64_t *samples = loader_step(&r->loader, step, &n);
     struct step_sums sums;
-    double begun = clock_seconds();
+    double begun = clock_seconds(), penalty = 0;
     profile_enter(PROFILE_OPTIMISER);
     optimizer_zero_grads(&r->optimizer);
     TRY(run_gradients(r, samples, n, step, &sums, err));
     profile_enter(PROFILE_OPTIMISER);
+    if (r->adapter) TRY(adapter_gradients(r->runtime, &penalty, err));
     double norm = optimizer_norm(&r->optimizer);
     if (!isfinite(norm) || !isfinite(sums.loss)) return not_finite(r, &sums, norm, samples, n, err);
     report_dead(r, step);
@@ -112,6 +113,9 @@ enum mil_status run_update(struct run *r, struct mil_train_step *row, struct mil
                                     .weight_decay = c->weight_decay,
                                     .max_norm = c->max_grad_norm};
     optimizer_step(&r->optimizer, step, norm, &rates);
+    const struct adapter_update update = {step, r->session.total_steps,
+                                          optimizer_clip(norm, rates.max_norm)};
+    if (r->adapter) TRY(adapter_updated(r->runtime, &update, err));
     TRY(stream_sync(backend_stream(r->backend), err));
     if (rates.lr > 0 && !r->progress.first_update) r->progress.first_update = step;
     r->progress.step = step;

@@ -8,11 +8,10 @@
 /* y += contribution; y: real. */
 static inline void apply_forward(const struct linear_adapter *l, const struct adapter_context *ctx,
                                  struct tensor x, struct tensor y, struct adapter_saved *saved) {
-    struct product_terms terms = {.n = 0};
-    struct tensor none = {0};
+    struct product_sum sum = {.c = y, .alpha = 1.0, .beta = 1.0, .d = y};
     size_t mark = arena_mark(ctx->call);
-    l->ops->forward(l, ctx, x, saved, &terms);
-    be_product(ctx->stream, y, 1.0, &terms, 1.0, y, none);
+    l->ops->forward(l, ctx, x, saved, &sum);
+    be_products(ctx->stream, &sum, 1);
     arena_rewind(ctx->call, mark);
 }
 

@@ -62,8 +62,9 @@ static inline enum mil_status d2_init(struct d2 *t, float *w, int64_t m, int64_t
     t->n = n;
     t->r = r;
     t->w = w;
-    t->d = (struct delta){.module = MODULE_Q, .m = m, .n = n, .r = r, .alpha = (double)r};
-    TRY(delta_alloc(&t->d, true, why));
+    t->d = (struct delta){
+        .module = MODULE_Q, .m = m, .n = n, .r = r, .alpha = (double)r, .form = how->form};
+    TRY(delta_alloc(&t->d, why));
     t->x = mem_alloc(MEM_OTHER, (size_t)(D2_TOKENS * n), sizeof *t->x);
     t->exact = mem_calloc(MEM_OTHER, (size_t)(D2_TOKENS * m), sizeof *t->exact);
     REQUIRE(t->x && t->exact);

@@ -99,44 +99,6 @@ static void test_config(void **state) {
     checkpoint_free(&base);
 }
 
-static void test_state(void **state) {
-    (void)state;
-    struct checkpoint *base = open_base();
-    struct adapter_options o = options_of("pissa", 3);
-    struct adapter *a = make_adapter(base, &o, 0.3), *b = make_adapter(base, &o, 0);
-    char dir[PATH_CAP], path[PATH_CAP];
-    make_dir(dir, "state");
-    assert_ok(path_join(path, dir, "adapter_state.safetensors", &err));
-    assert_ok(adapter_state_save(a, path, &err));
-    assert_ok(adapter_state_load(b, path, &err));
-    for (size_t i = 0; i < a->n; i++) {
-        struct delta *p = &a->deltas[i], *q = &b->deltas[i];
-        size_t na = (size_t)(p->r * p->n) * sizeof(float),
-               nb = (size_t)(p->r * p->m) * sizeof(float);
-        assert_memory_equal(p->a0, q->a0, na);
-        assert_memory_equal(p->da, q->da, na);
-        assert_memory_equal(p->b0, q->b0, nb);
-        assert_memory_equal(p->db, q->db, nb);
-    }
-    adapter_free(&b);
-    o.r = 2;
-    b = make_adapter(base, &o, 0);
-    assert_fails(adapter_state_load(b, path, &err), MIL_MISMATCH, "is not F32 [2, 32]");
-    adapter_free(&b);
-    o = options_of("lora", 3);
-    b = make_adapter(base, &o, 0);
-    assert_fails(adapter_state_load(b, path, &err), MIL_MISMATCH, "other modules");
-    adapter_free(&b);
-    assert_fails(adapter_state_load(a, TEST_DATA "/factors.safetensors", &err), MIL_INPUT,
-                 "not an adapter state");
-    adapter_free(&a);
-    checkpoint_free(&base);
-}
-
-/* ---- PEFT's own adapters ---- */
-
-/* W + delta of our loading equals what PEFT merged, entry by entry: both sums are rounded to f32,
- * PEFT's product is taken in f32 too: a few eps of entries of order 1. */
 static void test_peft(void **state) {
     (void)state;
     struct checkpoint *base = open_base();
@@ -350,7 +312,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_config),
-        cmocka_unit_test(test_state),
         cmocka_unit_test(test_peft),
         cmocka_unit_test(test_peft_again),
         cmocka_unit_test(test_refused_config),

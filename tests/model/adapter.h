@@ -47,7 +47,7 @@ static inline struct tensor draw_mask(const struct test_adapter *a,
 
 static inline void test_adapter_forward(const struct linear_adapter *base,
                                         const struct adapter_context *ctx, struct tensor x,
-                                        struct adapter_saved *saved, struct product_terms *y) {
+                                        struct adapter_saved *saved, struct product_sum *y) {
     const struct test_adapter *a = (const struct test_adapter *)base;
     struct tensor none = {0};
     if (ctx->training && a->key.p > 0)
@@ -55,7 +55,7 @@ static inline void test_adapter_forward(const struct linear_adapter *base,
     else
         be_copy(ctx->stream, saved->t[0], x);
     be_matmul(ctx->stream, MATMUL_TRANS_B, 0.5, saved->t[0], a->a, 0.0, saved->t[1]);
-    product_add(y, MATMUL_TRANS_B, saved->t[1], a->b);
+    product_add(&y->terms, MATMUL_TRANS_B, saved->t[1], a->b);
 }
 
 static inline void test_adapter_backward(const struct linear_adapter *base,
@@ -77,8 +77,9 @@ static inline void test_adapter_backward(const struct linear_adapter *base,
     }
 }
 
-static const struct linear_adapter_ops test_adapter_ops = {
-    test_adapter_layout, test_adapter_forward, test_adapter_backward};
+static const struct linear_adapter_ops test_adapter_ops = {.layout = test_adapter_layout,
+                                                           .forward = test_adapter_forward,
+                                                           .backward = test_adapter_backward};
 
 static inline struct tensor random_real(enum dtype t, int64_t rows, int64_t cols, uint32_t stream,
                                         double size) {

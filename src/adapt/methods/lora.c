@@ -16,6 +16,7 @@ const struct method method_lora = {
                  "arXiv:2106.09685",
     .adapter = true,
     .alpha_over_r = 2,
-    .b0_is_zero = true,
+    .learning_rate = 3e-4,
+    .form = DELTA_LORA,
     .init = init,
 };

@@ -15,6 +15,8 @@ const struct method method_pissa = {
     .adapter = true,
     .needs_weight = true,
     .end = SVD_TOP,
+    .form = DELTA_PAIR,
     .alpha_over_r = 1,
+    .learning_rate = 3e-4,
     .init = init,
 };

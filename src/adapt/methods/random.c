@@ -14,6 +14,8 @@ const struct method method_random = {
     .adapter = true,
     .needs_weight = true,
     .end = SVD_RANDOM,
+    .form = DELTA_PAIR,
     .alpha_over_r = 1,
+    .learning_rate = 3e-4,
     .init = init,
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* map_tmpl.h - y = [y +] scale x between any plain float types; see struct kern_map.
+/* map_tmpl.h - y = [y +] scale x between any plain float types, y = x f; see struct kern_map, kern_times.
  *
  * A plain conversion does not pass through real (f64 -> bf16 in a table whose real is f32 would
  * round twice); equal types are copied as they are. */
@@ -32,4 +32,10 @@ static void map(const struct kern_map *a, int64_t begin, int64_t end) {
             store_any(a->y_type, a->y, i, (double)v);
         }
     }
+}
+
+static void times(const struct kern_times *a, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++)
+        store_any(a->y_type, a->y, i,
+                  (double)(load_any(a->x_type, a->x, i) * load_any(REAL_TYPE, a->f, i)));
 }

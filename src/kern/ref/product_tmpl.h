@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* product_tmpl.h - sums of products; see struct kern_product.
  *
- *   c_ij = alpha sum_t m_tij sum_k a_tik b_tkj + beta d_ij + e_j
+ *   c_ij = f_j alpha sum_t m_tij sum_k a_tik b_tkj + beta d_ij + e_j
  *
  * A row of C is summed for all columns of an item at once; each sum runs over k in order. */
 #ifndef KERN_REF_FILL
@@ -75,6 +75,7 @@ static void product_row(const struct kern_product *a, int64_t i, int64_t j0, int
     }
     for (int64_t j = 0; j < n; j++) {
         real v = (real)a->alpha * sum[j];
+        if (a->factor) v *= load_any(REAL_TYPE, a->factor, j0 + j);
         if (a->addend)
             v += (real)a->beta * load_any(a->addend_type, a->addend, i * a->ld_addend + j0 + j);
         if (a->bias) v += load_any(a->bias_type, a->bias, j0 + j);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* elementwise_tmpl.h - map, swiglu, adamw; equations in kern/ref.  Each
+/* elementwise_tmpl.h - map, swiglu, adamw, times; equations in kern/ref.  Each
  * operation is a function of up to VL elements, which the compiler makes twice: for whole vectors, and
  * for a tail, whose lanes go through the same operations, so that an element's bits do not depend on
  * its place. */
@@ -140,4 +140,14 @@ static void adamw(const struct kern_adamw *a, int64_t begin, int64_t end) {
     int64_t i = begin;
     for (; i + VL <= end; i += VL) adamw_lanes(a, &h, i, VL);
     if (i < end) adamw_lanes(a, &h, i, end - i);
+}
+
+static inline void times_lanes(const struct kern_times *a, int64_t i, int64_t n) {
+    vf v = vf_load_any(a->x_type, a->x, i, n) * vf_load_any(DT_F32, a->f, i, n);
+    vf_store_any(a->y_type, a->y, i, n, v);
+}
+static void times(const struct kern_times *a, int64_t begin, int64_t end) {
+    int64_t i = begin;
+    for (; i + VL <= end; i += VL) times_lanes(a, i, VL);
+    if (i < end) times_lanes(a, i, end - i);
 }

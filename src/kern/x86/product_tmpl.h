@@ -178,6 +178,7 @@ static void product_store(const struct kern_product *a, const struct product_ite
         for (int64_t j = 0; j < x->cols; j += VL) {
             int64_t n = lanes_left(j, x->cols), row = x->i0 + i, col = x->j0 + j;
             vf v = alpha * vf_load(sums + i * TILE + j);
+            if (a->factor) v = v * vf_load_any(DT_F32, a->factor, col, n);
             if (a->addend)
                 v = vf_fma(beta,
                            vf_load_any(a->addend_type, a->addend, row * a->ld_addend + col, n), v);

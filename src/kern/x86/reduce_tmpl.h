@@ -27,6 +27,30 @@ static void bias_grad(const struct kern_bias_grad *a, int64_t begin, int64_t end
     if (c < end) bias_grad_columns(a, c, end - c);
 }
 
+/* As bias_grad_columns, of the products of two matrices. */
+static inline void col_dots_columns(const struct kern_col_dots *a, int64_t c, int64_t n) {
+    double total[SUM_COLUMNS] = {0};
+    for (int64_t block = 0; block < a->rows; block += SUM_BLOCK) {
+        int64_t past = block + SUM_BLOCK < a->rows ? block + SUM_BLOCK : a->rows;
+        vf sum[SUM_VECTORS] = {vf_set(0), vf_set(0), vf_set(0), vf_set(0)};
+        for (int64_t t = block; t < past; t++)
+            for (int64_t k = 0, left = n; k < SUM_VECTORS && left > 0; k++, left -= VL) {
+                int64_t m = left < VL ? left : VL, at = c + k * VL;
+                sum[k] = vf_fma(vf_load_any(a->a_type, a->a, t * a->ld_a + at, m),
+                                vf_load_any(a->b_type, a->b, t * a->ld_b + at, m), sum[k]);
+            }
+        for (int k = 0; k < SUM_VECTORS; k++) lanes_add(total + k * VL, sum[k]);
+    }
+    for (int64_t i = 0; i < n; i++)
+        ((float *)a->out)[c + i] = (float)((double)((float *)a->out)[c + i] + a->scale * total[i]);
+}
+
+static void col_dots(const struct kern_col_dots *a, int64_t begin, int64_t end) {
+    int64_t c = begin;
+    for (; c + SUM_COLUMNS <= end; c += SUM_COLUMNS) col_dots_columns(a, c, SUM_COLUMNS);
+    if (c < end) col_dots_columns(a, c, end - c);
+}
+
 /* Squares in double, exact for the types of 32 bits and fewer, summed in SQUARE_SUMS vectors. */
 enum { SQUARE_SUMS = 4, SQUARE_STEP = SQUARE_SUMS * VD };
 

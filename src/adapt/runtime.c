@@ -217,8 +217,13 @@ static void add_params(struct adapter_runtime *rt, size_t i) {
 
 static enum mil_status make_params(struct adapter_runtime *rt, struct mil_error *err) {
     struct trainable *t = &rt->trainable;
-    t->params = mem_calloc(MEM_ADAPTER, DELTA_PARTS * rt->n, sizeof *t->params);
-    if (!t->params) return error_nomem(err, DELTA_PARTS * rt->n * sizeof *t->params);
+    size_t n = 0;
+    for (size_t i = 0; i < rt->n; i++) {
+        struct delta_part parts[DELTA_PARTS];
+        for (size_t k = parts_of(&rt->deltas[i], parts); k-- > 0;) n += parts[k].trained;
+    }
+    t->params = mem_calloc(MEM_ADAPTER, n, sizeof *t->params);
+    if (!t->params) return error_nomem(err, n * sizeof *t->params);
     for (size_t i = 0; i < rt->n; i++) add_params(rt, i);
     t->refresh = refresh;
     t->owner = rt;

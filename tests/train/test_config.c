@@ -22,7 +22,7 @@ static void defaults_are_the_contract(void **state) {
         {"num_train_epochs", "3.0"},
         {"max_steps", "-1"},
         {"shuffle", "true"},
-        {"learning_rate", "0.0003"},
+        {"learning_rate", "null"},
         {"lr_scheduler_type", "\"linear\""},
         {"warmup_steps", "100"},
         {"warmup_ratio", "0.0"},
@@ -83,6 +83,29 @@ static void alpha_follows_the_method(void **state) {
     assert_true(config_alpha(&c) == 16);
     assert_ok(config_assign(&c, "lora_alpha=5", &err));
     assert_true(config_alpha(&c) == 5);
+    config_release(&c);
+}
+
+/* Maps keep the order in which they were given, numbers may stand alone; other shapes are refused. */
+static void patterns_and_layers(void **state) {
+    (void)state;
+    struct mil_error err = {0};
+    struct config c;
+    assert_ok(config_init(&c, &err));
+    assert_ok(config_assign(&c, "rank_pattern={v_proj: 4, '.*q_proj': 8, a: 2}", &err));
+    assert_ok(config_assign(&c, "layers_to_transform=3", &err));
+    assert_int_equal(c.rank_pattern.n, 3);
+    assert_string_equal(c.rank_pattern.items[1].pattern, ".*q_proj");
+    assert_true(c.rank_pattern.items[0].value == 4 && c.rank_pattern.items[1].value == 8);
+    assert_int_equal(c.layers_to_transform.n, 1);
+    assert_int_equal(c.layers_to_transform.items[0], 3);
+    assert_ok(config_assign(&c, "layers_to_transform=[1, 0]", &err));
+    assert_int_equal(c.layers_to_transform.n, 2);
+    assert_fails(config_assign(&c, "layers_to_transform=[1, -1]", &err), MIL_USAGE,
+                 "a list of whole numbers");
+    assert_fails(config_assign(&c, "rank_pattern={q_proj: many}", &err), MIL_USAGE,
+                 "a map of patterns to numbers");
+    assert_int_equal(c.rank_pattern.n, 3);
     config_release(&c);
 }
 
@@ -172,14 +195,23 @@ static void bad_assignments_are_wrong_usage(void **state) {
     }
 }
 
-static void later_work_is_refused_by_name(void **state) {
+/* "method=full r=2": assignments at blanks that a key follows. */
+static void assign_all(struct config *c, const char *text) {
+    struct mil_error err = {0};
+    char copy[128];
+    snprintf(copy, sizeof copy, "%s", text);
+    char *second = strncmp(copy, "method=full ", 12) ? NULL : copy + 12;
+    if (second) second[-1] = 0;
+    assert_ok(config_assign(c, copy, &err));
+    if (second) assert_ok(config_assign(c, second, &err));
+}
+
+static void what_does_not_fit_is_refused_by_name(void **state) {
     (void)state;
     static const struct bad cases[] = {
-        {"use_dora=true", "use_dora", MIL_UNSUPPORTED},
-        {"use_rslora=true", "use_rslora", MIL_UNSUPPORTED},
-        {"rank_pattern={q_proj: 4}", "rank_pattern", MIL_UNSUPPORTED},
-        {"alpha_pattern={q_proj: 4}", "alpha_pattern", MIL_UNSUPPORTED},
-        {"method=adalora", "method: 'adalora' is not in this version", MIL_UNSUPPORTED},
+        {"method=full use_dora=true", "use_dora does not go with method full", MIL_USAGE},
+        {"method=full bias=all", "bias does not go with method full", MIL_USAGE},
+        {"method=full rank_pattern={q_proj: 4}", "rank_pattern does not go", MIL_USAGE},
         {"method=mlora", "method: ", MIL_USAGE},
         {"report_to=[wandb]", "report_to: 'wandb'", MIL_UNSUPPORTED},
         {"template=alpacca", "template: ", MIL_USAGE},
@@ -194,7 +226,7 @@ static void later_work_is_refused_by_name(void **state) {
         struct config c;
         tiny_config(&c, "/nowhere", NULL);
         assert_ok(config_check(&c, &err));
-        assert_ok(config_assign(&c, cases[i].text, &err));
+        assign_all(&c, cases[i].text);
         assert_fails(config_check(&c, &err), cases[i].status, cases[i].part);
         config_release(&c);
     }
@@ -320,10 +352,11 @@ int main(void) {
         cmocka_unit_test(defaults_are_the_contract),
         cmocka_unit_test(every_key_is_documented),
         cmocka_unit_test(alpha_follows_the_method),
+        cmocka_unit_test(patterns_and_layers),
         cmocka_unit_test(a_given_ratio_beats_default_steps),
         cmocka_unit_test(bad_files_are_refused),
         cmocka_unit_test(bad_assignments_are_wrong_usage),
-        cmocka_unit_test(later_work_is_refused_by_name),
+        cmocka_unit_test(what_does_not_fit_is_refused_by_name),
         cmocka_unit_test(text_reads_back_as_the_same),
         cmocka_unit_test(splits),
         cmocka_unit_test(recipes_are_configurations),

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every adapter method and the combinations, as PEFT 0.21 trains them: starts, logits, losses, ends.
 
-    record_methods.py tiny DATA OUT.json [CASE...]       DATA: the tests' tiny/ and rows.jsonl
+    record_methods.py tiny DATA OUT.json [CASE...]       DATA: the tests' tiny/ and rows.jsonl; makes
+                                                         DATA/tiny-bias (Qwen2) if it is not there
     record_methods.py smollm2 HF_DIR ROWS OUT.json [CASE...]
 
 Needs torch, transformers, peft.  With CASEs, only those are renewed in OUT.json.  For each case:
@@ -31,6 +32,7 @@ batch a backward pass, as PEFT counts).
 import contextlib
 import json
 import os
+import shutil
 import sys
 import warnings
 
@@ -41,7 +43,7 @@ from peft.optimizers import create_loraplus_optimizer
 from peft.tuners.lora import layer as peft_layer
 from peft.tuners.lora.loraga import preprocess_loraga
 from peft.tuners.lora.variants import DoraLinearVariant
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 import philox
 from record_trajectories import MODULES, samples
@@ -55,10 +57,11 @@ class Case:
     """method and settings as the program takes them; init: PEFT's init_lora_weights, or triplets."""
 
     def __init__(self, name, method, init=True, alpha=8, rslora=False, dora=False, ratio=0.0, drop=0.0,
-                 decay=0.0, lr=1.0):
+                 decay=0.0, lr=1.0, model=None, more=None, **peft):
         self.name, self.method, self.init, self.alpha = name, method, init, alpha
         self.rslora, self.dora, self.ratio, self.drop = rslora, dora, ratio, drop
-        self.decay, self.lr = decay, lr
+        self.decay, self.lr, self.model = decay, lr, model
+        self.more, self.peft = more or {}, peft  # the program's other settings; those that PEFT has too
 
     def settings(self, scale):
         out = [f"method={self.method}", f"lora_alpha={self.alpha}", f"lora_dropout={self.drop}",
@@ -75,7 +78,8 @@ class Case:
             out += [f"{k}={v}" for k, v in ADALORA.items()]
         if self.method == "lora_ga":
             out.append("lora_ga_batches=2")
-        return out
+        return out + [f"{k}={v if isinstance(v, str) else json.dumps(v)}"
+                      for k, v in (self.more | self.peft).items()]
 
 
 def cases():
@@ -108,6 +112,19 @@ def cases():
     yield Case("dora_drop", "dora", dora=True, drop=0.1)
     yield Case("milora_dora_drop", "milora", "milora", alpha=6, dora=True, drop=0.1)
     yield Case("adalora_drop", "adalora", alpha=12, drop=0.1)
+    patterns = dict(rank_pattern={"v_proj": 2, "layers.1.mlp.down_proj": 6},
+                    alpha_pattern={"up_proj": 3}, exclude_modules=["layers.0.self_attn.k_proj"])
+    yield Case("lora_patterns", "lora", **patterns)
+    yield Case("milora_patterns", "milora", "milora", alpha=6, **patterns)
+    yield Case("rslora_patterns", "rslora", rslora=True, **patterns)
+    yield Case("dora_layers", "dora", dora=True, layers_to_transform=[1])
+    yield Case("lora_head", "lora", modules_to_save=["lm_head"])
+    yield Case("dora_embed", "dora", dora=True, modules_to_save=["embed_tokens"])
+    yield Case("milora_both", "milora", "milora", alpha=6, modules_to_save=["embed_tokens", "lm_head"])
+    for bias in ("none", "all", "lora_only"):
+        yield Case(f"lora_bias_{bias}", "lora", model="tiny-bias", bias=bias, exclude_modules=["k_proj"])
+    yield Case("dora_bias_all", "dora", dora=True, model="tiny-bias", bias="all")
+    yield Case("milora_dora_bias", "milora", "milora", alpha=6, dora=True, model="tiny-bias")
 
 
 class Scale:
@@ -118,8 +135,9 @@ class Scale:
         self.targets, self.watched, self.ids, self.columns = targets, watched, ids, columns
         self.data = list(samples(AutoTokenizer.from_pretrained(path), rows))
 
-    def load(self):
-        model = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float64,
+    def load(self, name=None):
+        path = os.path.join(os.path.dirname(self.path), name) if name else self.path
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64,
                                                      attn_implementation="eager")
         model.loss_function = exact_loss
         return model.eval()
@@ -220,9 +238,9 @@ def set_start(case, scale, name, layer, original):
         return
     a, b, s = layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.scaling["default"]
     if case.init is True:
-        a.data = torch.tensor(philox.kaiming(SEED, number, scale.r, base.in_features))
+        a.data = torch.tensor(philox.kaiming(SEED, number, layer.r["default"], base.in_features))
     elif case.init in ("milora", "mid", "random"):
-        b0, a0 = triplets(original, case.init, scale.r, s, number)
+        b0, a0 = triplets(original, case.init, layer.r["default"], s, number)
         a.data, b.data = torch.tensor(a0), torch.tensor(b0)
         base.weight.data = original - s * b.data @ a.data
     elif case.init == "lora_ga":  # PEFT takes the product through float32
@@ -260,7 +278,7 @@ class PhiloxDropout(torch.nn.Module):
 
 
 def build(case, scale):
-    model = scale.load()
+    model = scale.load(case.model)
     original = {n: m.weight.detach().clone() for n, m in model.named_modules()
                 if isinstance(m, torch.nn.Linear)}
     if case.method == "adalora":
@@ -271,7 +289,7 @@ def build(case, scale):
         peft_init = case.init if case.init in (True, "pissa", "olora", "mica", "lora_ga") else True
         config = LoraConfig(r=scale.r, lora_alpha=case.alpha, target_modules=scale.targets,
                             use_rslora=case.rslora, use_dora=case.dora, task_type="CAUSAL_LM",
-                            init_lora_weights=peft_init,
+                            init_lora_weights=peft_init, **case.peft,
                             lora_ga_config=LoraGAConfig() if peft_init == "lora_ga" else None)
     if case.init == "lora_ga":
         gradients(model, config, scale)
@@ -381,11 +399,14 @@ def record(case, scale, base_logits):
     steps = 10 if ada else STEPS
     out = {"settings": case.settings(scale) + [f"per_device_train_batch_size={batch_size}",
                                                f"max_steps={steps}"],
-           "peft": case.init not in ("milora", "mid", "random"),
+           "peft": case.init not in ("milora", "mid", "random"), "model": case.model or "tiny",
            "start": {n: start_of(case, m) for n, m in adapted(model) if n in scale.watched},
            "loss": [], "grad_norm": []}
     model.eval()
     with torch.no_grad():
+        if case.model:
+            base_logits = scale.load(case.model)(input_ids=ids).logits[0]
+            out["logits0"] = picked(base_logits, scale)
         out["logits0_off"] = (model(input_ids=ids).logits[0] - base_logits).abs().max().item()
     model.train()
     if ada:
@@ -448,6 +469,24 @@ def read_rows(path):
         return [json.loads(line) for line in f]
 
 
+def make_biased(folder):
+    """tiny with biases on q, k, v, as Qwen2 has them."""
+    out = os.path.join(folder, "tiny-bias")
+    os.makedirs(out, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(os.path.join(folder, "tiny", name), out)
+    torch.manual_seed(6)
+    model = Qwen2ForCausalLM(Qwen2Config(
+        vocab_size=400, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, rms_norm_eps=1e-5,
+        bos_token_id=0, eos_token_id=1, tie_word_embeddings=True)).float()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(0.15 * torch.randn(p.shape) if p.ndim == 2 or "bias" in name else
+                    1 + 0.1 * torch.randn(p.shape))
+    model.save_pretrained(out)
+
+
 def main():
     warnings.filterwarnings("ignore")
     torch.set_default_dtype(torch.float64)
@@ -456,6 +495,8 @@ def main():
                       8, 4, 1e-2, ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"],
                       ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"],
                       [0, 5, 9, 30, 77, 150, 200, 311], 40)
+        if not os.path.exists(os.path.join(sys.argv[2], "tiny-bias")):
+            make_biased(sys.argv[2])
         record_all(scale, sys.argv[3], sys.argv[4:])
     elif len(sys.argv) >= 5 and sys.argv[1] == "smollm2":
         scale = Scale(sys.argv[2], read_rows(sys.argv[3]), 2, 8, 1e-3,

@@ -15,6 +15,6 @@ enum mil_status factors_from_svd(struct method_init *io, enum svd_end end, struc
 void factors_kaiming(struct method_init *io);
 
 extern const struct method method_lora, method_milora, method_pissa, method_mid, method_random,
-    method_full;
+    method_adalora, method_full;
 
 #endif

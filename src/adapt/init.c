@@ -8,6 +8,7 @@
 
 #include "adapt/init_run.h"
 #include "adapt/internal.h"
+#include "adapt/whole.h"
 #include "core/mem.h"
 
 /* Give the pages of a zeroed block back until somebody writes to them: at the shapes of a 7B model
@@ -61,6 +62,7 @@ enum mil_status adapter_init_with(const struct checkpoint *base, const struct ad
     snprintf(a->base_path, sizeof a->base_path, "%s", base->path);
     TRY_GOTO(checkpoint_fingerprint(base, a->base_fingerprint, err));
     TRY_GOTO(make_arrays(a, err));
+    TRY_GOTO(wholes_make(a, base, err));
     TRY_GOTO(init_run(a, base, hooks, err));
     *out = a;
     a = NULL;

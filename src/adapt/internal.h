@@ -58,6 +58,11 @@ enum mil_status adapter_shapes(const struct model_config *c, const struct adapte
                                const struct method *method, struct delta **out, size_t *n,
                                struct mil_error *err);
 
+/* Book what the options' whole tensors take (whole.h). */
+enum mil_status adapter_plan_wholes(const struct model_config *c, const struct adapter_options *o,
+                                    bool trainable, enum dtype act, struct plan *plan,
+                                    struct mil_error *err);
+
 /* ---- storage (adapter.c) ---- */
 
 /* An adapter with copied options (their strings may be NULL) and n zeroed deltas. */

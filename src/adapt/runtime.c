@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "adapt/runtime.h"
+#include "adapt/whole.h"
 #include "core/mem.h"
 
 /* ---- layout, for attach and for the plan ---- */
@@ -176,6 +177,10 @@ static enum mil_status transfer_all(struct adapter_runtime *rt, bool to_device,
         size_t n = masters_of(&rt->adapter->deltas[i], &rt->deltas[i], parts);
         for (size_t p = 0; p < n; p++) TRY(transfer(rt, &parts[p], to_device, err));
     }
+    for (size_t i = 0; !rt->host_masters && i < rt->n_wholes; i++) {
+        const struct master whole = {rt->adapter->wholes[i].value, &rt->wholes[i].value};
+        TRY(transfer(rt, &whole, to_device, err));
+    }
     return MIL_OK;
 }
 
@@ -185,6 +190,7 @@ static void refresh(void *owner, struct stream *s) {
         delta_refresh(&rt->deltas[i], s, rt->sum);
         if (rt->deltas[i].dora) dora_refresh(&rt->deltas[i], s, rt->dora_slab);
     }
+    wholes_refresh(rt, s);
 }
 
 /* The parts of one module that train, with their gradients zeroed. */
@@ -217,7 +223,7 @@ static void add_params(struct adapter_runtime *rt, size_t i) {
 
 static enum mil_status make_params(struct adapter_runtime *rt, struct mil_error *err) {
     struct trainable *t = &rt->trainable;
-    size_t n = 0;
+    size_t n = rt->n_wholes;
     for (size_t i = 0; i < rt->n; i++) {
         struct delta_part parts[DELTA_PARTS];
         for (size_t k = parts_of(&rt->deltas[i], parts); k-- > 0;) n += parts[k].trained;
@@ -225,6 +231,7 @@ static enum mil_status make_params(struct adapter_runtime *rt, struct mil_error 
     t->params = mem_calloc(MEM_ADAPTER, n, sizeof *t->params);
     if (!t->params) return error_nomem(err, n * sizeof *t->params);
     for (size_t i = 0; i < rt->n; i++) add_params(rt, i);
+    wholes_add_params(rt);
     t->refresh = refresh;
     t->owner = rt;
     return MIL_OK;
@@ -297,6 +304,7 @@ enum mil_status adapter_attach(struct adapter *a, struct model *m, bool trainabl
     rt->host_masters = backend_shares_host(m->backend) && backend_real(m->backend) == DT_F32;
     rt->model = m;
     TRY_GOTO(make_deltas(rt, trainable, err));
+    TRY_GOTO(wholes_attach(rt, trainable, err));
     if (trainable) TRY_GOTO(make_params(rt, err));
     TRY_GOTO(adapter_push(rt, err));
     if (trainable && step_of(rt) && step_of(rt)->open) TRY_GOTO(step_of(rt)->open(rt, err));
@@ -313,6 +321,7 @@ void adapter_detach(struct adapter_runtime **p) {
     if (!rt) return;
     for (size_t i = 0; i < rt->n; i++) attach(rt->model, rt->deltas[i].number, NULL);
     if (rt->adapter && step_of(rt) && step_of(rt)->close) step_of(rt)->close(rt);
+    wholes_detach(rt);
     if (rt->slab) backend_release(rt->backend, rt->slab);
     if (rt->dora_slab) backend_release(rt->backend, rt->dora_slab);
     mem_free(rt->trainable.params);
@@ -376,6 +385,7 @@ enum mil_status adapter_plan(const struct model_config *c, const struct adapter_
     if (dora_bytes(d, n) > 0)
         plan_add(plan, PLAN_SESSION, dora_bytes(d, n), "adapter: row factors' scratch");
     mem_free(d);
+    TRY(adapter_plan_wholes(c, o, trainable, act, plan, err));
     return plan->status == MIL_OK ? MIL_OK : error_nomem(err, 0);
 }
 

@@ -17,6 +17,9 @@ struct adapter_runtime {
     struct tensor sum; /* scratch of refresh */
     void *dora_slab;   /* and of dora_refresh */
     struct trainable trainable;
+    struct whole_runtime *wholes; /* of adapter->wholes, one to one */
+    size_t n_wholes;
+    void *whole_slab;
     void *step; /* of the method's struct method_step */
 };
 

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "adapt/internal.h"
+#include "adapt/whole.h"
 #include "core/mem.h"
 
 /* The value of the first pattern that matches the module's name or its end after a dot; *found is left alone
@@ -86,17 +87,52 @@ static void count_one(const struct delta *d, size_t *params, int64_t *elements) 
     }
 }
 
+/* The wholes that options ask for, beside deltas of these shapes. */
+static enum mil_status wholes_of(const struct model_config *c, const struct adapter_options *o,
+                                 const struct delta *d, size_t n, struct whole **out, size_t *count,
+                                 struct mil_error *err) {
+    bool *selected = mem_calloc(MEM_OTHER, (size_t)c->layers * MODULES, sizeof *selected);
+    if (!selected) return error_nomem(err, 0);
+    for (size_t i = 0; i < n; i++) selected[module_number(d[i].layer, d[i].module)] = true;
+    enum mil_status st = whole_shapes(c, o, selected, out, count, err);
+    mem_free(selected);
+    return st;
+}
+
 enum mil_status adapter_count(const struct model_config *c, const struct adapter_options *o,
                               size_t *modules, size_t *params, int64_t *elements,
                               struct mil_error *err) {
     struct adapter_options resolved;
     const struct method *method;
     struct delta *d;
+    struct whole *w = NULL;
+    size_t n = 0;
     TRY(adapter_resolve(o, &resolved, &method, err));
     TRY(adapter_shapes(c, &resolved, method, &d, modules, err));
     *params = 0;
     *elements = 0;
+    enum mil_status st = wholes_of(c, &resolved, d, *modules, &w, &n, err);
     for (size_t i = 0; i < *modules; i++) count_one(&d[i], params, elements);
+    for (size_t i = 0; i < n; i++) *elements += w[i].rows * w[i].cols;
+    *params += n;
+    mem_free(w);
     mem_free(d);
-    return MIL_OK;
+    return st;
+}
+
+enum mil_status adapter_plan_wholes(const struct model_config *c, const struct adapter_options *o,
+                                    bool trainable, enum dtype act, struct plan *plan,
+                                    struct mil_error *err) {
+    struct adapter_options resolved;
+    const struct method *method;
+    struct delta *d;
+    struct whole *w = NULL;
+    size_t modules, n = 0;
+    TRY(adapter_resolve(o, &resolved, &method, err));
+    TRY(adapter_shapes(c, &resolved, method, &d, &modules, err));
+    enum mil_status st = wholes_of(c, &resolved, d, modules, &w, &n, err);
+    if (st == MIL_OK && n > 0) wholes_plan(w, n, trainable, act, plan);
+    mem_free(w);
+    mem_free(d);
+    return st;
 }

@@ -16,7 +16,8 @@ struct attn_shape attention_shape(const struct model_config *c) {
 }
 
 bool linear_trains(const struct model *m, int64_t layer, enum module module) {
-    return m->train_all || m->layers[layer].linear[module].adapter;
+    const struct linear *l = &m->layers[layer].linear[module];
+    return m->train_all || l->adapter || tensor_present(l->dw) || tensor_present(l->db);
 }
 
 bool layer_trains(const struct model *m, int64_t layer, enum module first, enum module last) {

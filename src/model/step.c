@@ -255,12 +255,13 @@ static int64_t lowest_trained(const struct model *m) {
 
 static void backward(struct step *s, const struct batch *b) {
     struct model *m = s->m;
-    int64_t lowest = lowest_trained(m);
+    bool input_trains = m->train_all || tensor_present(m->d_embed);
+    int64_t lowest = input_trains ? 0 : lowest_trained(m);
     begin_phase(s, PHASE_BACKWARD, b);
     for (int64_t l = m->config.layers - 1; l >= lowest; l--) {
         if (s->o.recompute && s->bound != l) run_layer(s, l);
         layer_backward(&s->pass, l, s->x[l], s->dx, &s->layers[s->o.recompute ? 0 : l],
-                       m->train_all || l > lowest);
+                       input_trains || l > lowest);
     }
     if (b->ids && tensor_present(m->d_embed))
         be_scatter_add_rows(s->pass.stream, m->d_embed, s->dx, b->ids);

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whole tensors beside the factors (modules_to_save, bias) of an untied Qwen2 with biases:
+ *   - an adapter at step 0 changes nothing, so their gradients are those of full fine-tuning on the same batch, which
+ *     has finite differences of its own (tests/model); the terms of an adapter with B = 0 add zeros, hence equal floats;
+ *   - while attached they stand in the model's place, afterwards the base does again;
+ *   - what cannot be asked for is refused. */
+#include "fixture.h"
+
+#include "adapt/whole.h"
+
+enum { TOKENS = 9, ROWS = 5 };
+static const int32_t ids[TOKENS] = {3, 17, 5, 5, 39, 0, 8, 21, 3};
+static const int32_t position[TOKENS] = {0, 1, 2, 3, 4, 0, 1, 2, 3};
+static const int32_t row[ROWS] = {0, 2, 3, 5, 7}, label[ROWS] = {17, 5, 39, 8, 3};
+static const uint64_t row_key[TOKENS] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+static const struct attn_seq seqs[2] = {{0, 5, 0, 5}, {5, 4, 5, 4}};
+
+static double run_batch(struct model *m, bool recompute) {
+    const struct batch b = {.tokens = TOKENS,
+                            .ids = ids,
+                            .position = position,
+                            .seqs = seqs,
+                            .n_seqs = 2,
+                            .row_key = row_key,
+                            .row = row,
+                            .label = label,
+                            .n_rows = ROWS,
+                            .loss_scale = 1.0 / ROWS};
+    const struct step_options o = {TOKENS, ROWS, 3, recompute};
+    struct step *s;
+    double loss;
+    assert_ok(step_new(m, &o, &s, &err));
+    assert_ok(step_run(s, &b, &loss, &err));
+    step_free(&s);
+    return loss;
+}
+
+static struct checkpoint *open_qwen2(void) {
+    struct checkpoint *c;
+    assert_ok(checkpoint_open(TEST_DATA "/base-qwen2", CHECKPOINT_WEIGHTS, &c, &err));
+    return c;
+}
+
+static const struct param *param_named(const struct trainable *t, const char *name) {
+    for (size_t i = 0; i < t->n; i++)
+        if (!strcmp(t->params[i].name, name)) return &t->params[i];
+    fail_msg("no param %s", name);
+    return NULL;
+}
+
+static void expect_equal(const struct param *a, const struct param *b) {
+    int64_t n = a->grad.rows * a->grad.cols;
+    bool any = false;
+    assert_int_equal(n, b->grad.rows * b->grad.cols);
+    for (int64_t i = 0; i < n; i++) {
+        float x = ((const float *)a->grad.data)[i], y = ((const float *)b->grad.data)[i];
+        if (x != y) fail_msg("gradient of %s [%lld]: %a, full has %a", a->name, (long long)i, x, y);
+        any |= x != 0;
+    }
+    if (!any) fail_msg("gradient of %s is zero", a->name);
+}
+
+static struct adapter_options whole_options(const char *method) {
+    static const char *const saved[] = {"embed_tokens", "lm_head"};
+    struct adapter_options o = options_of(method, 2);
+    o.saved_modules = saved;
+    o.n_saved_modules = 2;
+    o.bias = BIAS_ALL;
+    return o;
+}
+
+static void gradients_are_those_of_full(void **state) {
+    (void)state;
+    struct checkpoint *base = open_qwen2();
+    struct adapter_options o = whole_options("lora");
+    struct backend *b;
+    struct model *m, *whole;
+    struct adapter *a;
+    struct adapter_runtime *rt;
+    struct full *full;
+    assert_ok(backend_open("cpu", DT_F32, &b, &err));
+    assert_ok(model_new(base, b, 16, &m, &err));
+    assert_ok(model_new(base, b, 16, &whole, &err));
+    assert_ok(adapter_init(base, &o, NULL, NULL, &a, &err));
+    assert_int_equal(a->n_wholes, 2 + 3 * (size_t)base->config.layers); /* q, k, v have biases */
+    assert_ok(full_new(m, &full, &err));
+    double want = run_batch(m, false);
+    for (int recompute = 0; recompute < 2; recompute++) {
+        assert_ok(adapter_attach(a, whole, true, &rt, &err));
+        assert_true(run_batch(whole, recompute) == want);
+        const struct trainable *t = adapter_trainable(rt);
+        for (size_t i = t->n - a->n_wholes; i < t->n; i++)
+            expect_equal(&t->params[i], param_named(full_trainable(full), t->params[i].name));
+        assert_int_equal(t->elements, adapter_elements(a));
+        adapter_detach(&rt);
+    }
+    adapter_free(&a);
+    full_free(&full);
+    model_free(&whole);
+    model_free(&m);
+    backend_free(&b);
+    checkpoint_free(&base);
+}
+
+/* Only the embeddings train: the backward pass reaches them though no layer needs it. */
+static void embeddings_alone(void **state) {
+    (void)state;
+    struct checkpoint *base = open_qwen2();
+    struct adapter_options o = whole_options("lora");
+    const int64_t last[] = {base->config.layers - 1};
+    struct backend *b;
+    struct model *m, *whole;
+    struct adapter *a;
+    struct adapter_runtime *rt;
+    struct full *full;
+    o.n_saved_modules = 1;
+    o.bias = BIAS_NONE;
+    o.layers = last;
+    o.n_layers = 1;
+    assert_ok(backend_open("cpu", DT_F32, &b, &err));
+    assert_ok(model_new(base, b, 16, &m, &err));
+    assert_ok(model_new(base, b, 16, &whole, &err));
+    assert_ok(adapter_init(base, &o, NULL, NULL, &a, &err));
+    assert_int_equal(a->n_wholes, 1);
+    assert_ok(full_new(m, &full, &err));
+    assert_ok(adapter_attach(a, whole, true, &rt, &err));
+    assert_true(run_batch(whole, false) == run_batch(m, false));
+    const char *name = "model.embed_tokens.weight";
+    expect_equal(param_named(adapter_trainable(rt), name), param_named(full_trainable(full), name));
+    adapter_detach(&rt);
+    adapter_free(&a);
+    full_free(&full);
+    model_free(&whole);
+    model_free(&m);
+    backend_free(&b);
+    checkpoint_free(&base);
+}
+
+/* In bf16 the head is an operand: what is attached counts, and the base is back afterwards. */
+static void attached_and_detached(void **state) {
+    (void)state;
+    struct checkpoint *base = open_qwen2();
+    struct adapter_options o = whole_options("milora");
+    struct backend *b;
+    struct model *m;
+    struct adapter *a;
+    struct adapter_runtime *rt;
+    assert_ok(backend_open("cpu", DT_BF16, &b, &err));
+    assert_ok(model_new(base, b, 16, &m, &err));
+    const struct tensor embed = m->embed, head = m->head, bias = m->layers[0].linear[MODULE_Q].b;
+    double before = run_batch(m, false);
+    assert_ok(adapter_init(base, &o, NULL, NULL, &a, &err));
+    assert_ok(adapter_attach(a, m, true, &rt, &err));
+    assert_true(run_batch(m, false) == before);
+    adapter_detach(&rt);
+    for (int64_t i = 0; i < a->wholes[1].rows * a->wholes[1].cols; i++)
+        a->wholes[1].value[i] *= 1.5f;
+    assert_int_equal(a->wholes[1].kind, WHOLE_HEAD);
+    assert_ok(adapter_attach(a, m, false, &rt, &err));
+    assert_true(run_batch(m, false) != before);
+    adapter_detach(&rt);
+    assert_memory_equal(&m->embed, &embed, sizeof embed);
+    assert_memory_equal(&m->head, &head, sizeof head);
+    assert_memory_equal(&m->layers[0].linear[MODULE_Q].b, &bias, sizeof bias);
+    assert_null(m->d_head.data);
+    assert_true(run_batch(m, false) == before);
+    adapter_free(&a);
+    model_free(&m);
+    backend_free(&b);
+    checkpoint_free(&base);
+}
+
+static void refusals(void **state) {
+    (void)state;
+    static const char *const norm[] = {"norm"};
+    struct checkpoint *llama = open_base(), *qwen2 = open_qwen2();
+    struct adapter_options o = options_of("lora", 2);
+    struct adapter *a;
+    o.saved_modules = norm;
+    o.n_saved_modules = 1;
+    assert_fails(adapter_init(llama, &o, NULL, NULL, &a, &err), MIL_USAGE,
+                 "modules_to_save: 'norm' cannot be trained as a whole");
+    o.n_saved_modules = 0;
+    o.bias = BIAS_ALL;
+    assert_fails(adapter_init(llama, &o, NULL, NULL, &a, &err), MIL_USAGE,
+                 "the modules of this model have none");
+    static const char *const down[] = {"down_proj"};
+    o.bias = BIAS_LORA_ONLY;
+    o.targets = down;
+    o.n_targets = 1;
+    assert_fails(adapter_init(qwen2, &o, NULL, NULL, &a, &err), MIL_USAGE,
+                 "the adapted modules have none");
+    checkpoint_free(&qwen2);
+    checkpoint_free(&llama);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_are_those_of_full),
+        cmocka_unit_test(embeddings_alone),
+        cmocka_unit_test(attached_and_detached),
+        cmocka_unit_test(refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

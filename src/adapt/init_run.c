@@ -198,18 +198,21 @@ static struct init_job job_of(const struct adapter *a, const struct checkpoint *
     const struct delta *d = &a->deltas[i];
     double k = (double)(d->m < d->n ? d->m : d->n), size = (double)d->m * (double)d->n;
     struct init_job job = {.position = i};
-    if (!a->method->needs_weight) {
+    if (a->method->scratch) {
+        job.cost = size * (double)d->r;
+        job.bytes = a->method->scratch(d->m, d->n, d->r);
+    } else if (a->method->needs_weight) {
+        const struct svd_request q = {.end = a->method->end,
+                                      .rank = d->r,
+                                      .seed = a->options.seed,
+                                      .stream = (uint32_t)module_number(d->layer, d->module)};
+        job.cost = size * k;
+        job.bytes = svd_memory(d->m, d->n, &q);
+    } else {
         job.cost = (double)(d->r * d->n);
-        return job;
     }
-    const struct weight_view *v = checkpoint_module(base, d->layer, d->module);
-    const struct svd_request q = {.end = a->method->end,
-                                  .rank = d->r,
-                                  .seed = a->options.seed,
-                                  .stream = (uint32_t)module_number(d->layer, d->module)};
-    job.cost = size * k;
-    job.bytes = svd_memory(d->m, d->n, &q);
-    if (!weight_is_plain(v)) job.bytes += (size_t)(d->m * d->n) * sizeof(float);
+    if (a->method->needs_weight && !weight_is_plain(checkpoint_module(base, d->layer, d->module)))
+        job.bytes += (size_t)(d->m * d->n) * sizeof(float);
     return job;
 }
 

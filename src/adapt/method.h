@@ -66,7 +66,10 @@ struct method {
     bool adapter;          /* false: full */
     bool needs_weight;     /* init reads w */
     bool needs_gradient;   /* init reads g: data is needed */
-    enum svd_end end;      /* which triplets it asks for, where needs_weight */
+    enum svd_end end;      /* which triplets it asks for, where it decomposes (method_decomposes) */
+    /* Bytes that init takes for one module beside w and the factors, of methods that ask for no triplets; NULL: those
+     * of the decomposition where needs_weight, nothing where not. */
+    size_t (*scratch)(int64_t m, int64_t n, int64_t r);
     enum delta_form form;
     /* Defaults: lora_alpha is alpha, or alpha_over_r r where alpha is 0; lr_ratio: rate of B over that of A, 0 counts as 1. */
     double alpha_over_r, alpha, learning_rate, lr_ratio;
@@ -76,6 +79,10 @@ struct method {
     enum mil_status (*init)(struct method_init *io, struct mil_error *err);
     const struct method_step *step;
 };
+/* init asks for singular triplets of w (svd_cached). */
+static inline bool method_decomposes(const struct method *m) {
+    return m->needs_weight && !m->scratch;
+}
 /* NULL-terminated table in presentation order. */
 const struct method *const *method_table(void);
 /* MIL_USAGE with the nearest known name. */

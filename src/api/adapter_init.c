@@ -110,7 +110,7 @@ static enum mil_status open_cache(struct init_run *run, struct mil_error *err) {
     struct svd_cache_options c = {.dir = run->cache_dir};
     run->partial = !o->svd_cache;
     if (run->partial) {
-        if (!method->needs_weight) return MIL_OK;
+        if (!method_decomposes(method)) return MIL_OK;
         TRY(partial_dir(o->out, run->cache_dir, err));
         c.after_seconds = o->keep_after > 0 ? o->keep_after : KEEP_AFTER_SECONDS;
         if (o->keep_after < 0) c.after_seconds = 0;

@@ -150,6 +150,7 @@ static struct extent largest_batch(struct planner *p, int64_t limit) {
  * blocks, and for small matrices less: W, its copy, both factors, LAPACK's workspace. */
 static size_t one_init_bytes(const struct session *s, enum module module) {
     int64_t m = module_rows(&s->base->config, module), n = module_cols(&s->base->config, module);
+    if (s->method->scratch) return s->method->scratch(m, n, s->config->r);
     const struct svd_request q = {.end = s->method->end, .rank = s->config->r};
     size_t chosen = svd_memory(m, n, &q), k = (size_t)(m < n ? m : n);
     size_t whole = sizeof(double) * (2 * (size_t)(m * n) + k * (size_t)(m + n) + 4 * k * k + 8 * k);
@@ -159,7 +160,7 @@ static size_t one_init_bytes(const struct session *s, enum module module) {
 /* Bytes of decompositions side by side, one a thread, each of the largest module. */
 static size_t init_bytes(const struct session *s) {
     size_t most = 0, all;
-    if (!s->method->adapter || !s->method->needs_weight) return 0;
+    if (!s->method->adapter || !(s->method->needs_weight || s->method->scratch)) return 0;
     for (int i = 0; i < MODULES; i++) {
         size_t bytes = one_init_bytes(s, (enum module)i);
         if (bytes > most) most = bytes;

@@ -10,11 +10,14 @@
  * s B0 A0 is that part of W for any scale s > 0, as in PEFT's PiSSA.  From io->cache where it has them.  Statuses of
  * svd_compute. */
 enum mil_status factors_from_svd(struct method_init *io, enum svd_end end, struct mil_error *err);
+/* B0 = U of those triplets: orthonormal columns; nothing else.  Likewise. */
+enum mil_status factors_left_vectors(struct method_init *io, enum svd_end end,
+                                     struct mil_error *err);
 /* A0 uniform in [-1 / sqrt(n), 1 / sqrt(n)) by Philox (seed, RNG_INIT + stream, 0, element); B0
  * stays zero. */
 void factors_kaiming(struct method_init *io);
 
-extern const struct method method_lora, method_milora, method_pissa, method_mid, method_random,
-    method_adalora, method_full;
+extern const struct method method_lora, method_rslora, method_lora_plus, method_olora, method_mica,
+    method_milora, method_pissa, method_mid, method_random, method_adalora, method_full;
 
 #endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rslora.c - LoRA with the scaling alpha / sqrt(r), which keeps the size of the change when the rank grows.
+ * Equations, hyper-parameters and sources: docs/methods/rslora.md. */
+#include "adapt/methods/factors.h"
+
+static enum mil_status init(struct method_init *io, struct mil_error *err) {
+    (void)err;
+    factors_kaiming(io);
+    return MIL_OK;
+}
+
+const struct method method_rslora = {
+    .name = "rslora",
+    .summary = "low-rank adaptation scaled by alpha / sqrt(r)",
+    .reference = "Kalajdzievski, A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA, "
+                 "2023, arXiv:2312.03732",
+    .adapter = true,
+    .alpha = 16,
+    .learning_rate = 3e-4,
+    .rslora = true,
+    .form = DELTA_LORA,
+    .init = init,
+};

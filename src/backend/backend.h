@@ -228,6 +228,14 @@ struct adamw {
 };
 void be_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor v, struct tensor g,
               struct tensor base, struct tensor copy, const struct adamw *hyper);
+/* AdaLoRA's importance of each element of a parameter base + p (base may lack data) with gradient g, smoothed:
+ *   i = |(base + p) grad_scale g|,  mean = beta1 mean + (1 - beta1) i,  spread = beta2 spread + (1 - beta2) |i - mean|
+ * with the new mean.  All real, same shape. */
+struct importance {
+    double beta1, beta2, grad_scale;
+};
+void be_importance(struct stream *s, struct tensor mean, struct tensor spread, struct tensor p,
+                   struct tensor base, struct tensor g, const struct importance *hyper);
 /* Sum of squares in double, in a fixed order; waits for the stream. NaN and infinity propagate. */
 double be_sum_squares(struct stream *s, struct tensor t);
 

@@ -78,6 +78,7 @@ static const struct backend_ops cpu_ops = {
     .dropout_mask = cpu_dropout_mask,
     .dropout_apply = cpu_dropout_apply,
     .adamw = cpu_adamw,
+    .importance = cpu_importance,
     .sum_squares = cpu_sum_squares,
 };
 

@@ -55,6 +55,8 @@ void cpu_dropout_mask(struct stream *s, struct tensor mask, int64_t cols,
                       const struct dropout_key *key, const uint64_t *row_key);
 void cpu_dropout_apply(struct stream *s, struct tensor kept, struct tensor change, struct tensor x,
                        struct tensor mask, double p);
+void cpu_importance(struct stream *s, struct tensor mean, struct tensor spread, struct tensor p,
+                    struct tensor base, struct tensor g, const struct importance *hyper);
 void cpu_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor v, struct tensor g,
                struct tensor base, struct tensor copy, const struct adamw *hyper);
 double cpu_sum_squares(struct stream *s, struct tensor t);

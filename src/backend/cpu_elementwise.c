@@ -229,6 +229,29 @@ void cpu_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor
     for_pieces(&pieces, CPU_HEAVY);
 }
 
+static void run_importance(const struct pieces *p, int64_t row, int64_t col, int64_t n) {
+    struct kern_importance a = *(const struct kern_importance *)p->args;
+    a.mean = piece_at(p, 0, row, col);
+    a.spread = piece_at(p, 1, row, col);
+    a.p = piece_at(p, 2, row, col);
+    a.base = piece_at(p, 3, row, col);
+    a.g = piece_at(p, 4, row, col);
+    p->kern->importance(&a, 0, n);
+}
+
+void cpu_importance(struct stream *s, struct tensor mean, struct tensor spread, struct tensor p,
+                    struct tensor base, struct tensor g, const struct importance *h) {
+    struct kern_importance args = {
+        .beta1 = h->beta1, .beta2 = h->beta2, .grad_scale = h->grad_scale};
+    struct pieces pieces = {.run = run_importance,
+                            .kern = &cpu_of(s)->kern,
+                            .t = {mean, spread, p, base, g},
+                            .n_t = 5,
+                            .args = &args};
+    flatten(&pieces);
+    for_pieces(&pieces, CPU_HEAVY);
+}
+
 /* One partial sum a segment, added up in their order; not flattened, so that the sum does not
  * depend on gaps. */
 static void run_sum_squares(const struct pieces *p, int64_t row, int64_t col, int64_t n) {

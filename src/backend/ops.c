@@ -357,6 +357,15 @@ void be_adamw(struct stream *s, struct tensor p, struct tensor m, struct tensor 
     TIMED(PROFILE_ADAMW, (base.data ? 8 : 7) * bytes_of(p) + (copy.data ? bytes_of(copy) : 0),
           s->backend->ops->adamw(s, p, m, v, g, base, copy, hyper));
 }
+void be_importance(struct stream *s, struct tensor mean, struct tensor spread, struct tensor p,
+                   struct tensor base, struct tensor g, const struct importance *hyper) {
+    REQUIRE(is_real(s, p) && is_real(s, mean) && is_real(s, spread) && is_real(s, g));
+    REQUIRE(same_shape(mean, p) && same_shape(spread, p) && same_shape(g, p));
+    REQUIRE(!base.data || (is_real(s, base) && same_shape(base, p)));
+    if (is_empty(p)) return;
+    TIMED(PROFILE_IMPORTANCE, (base.data ? 7 : 6) * bytes_of(p),
+          s->backend->ops->importance(s, mean, spread, p, base, g, hyper));
+}
 double be_sum_squares(struct stream *s, struct tensor t) {
     REQUIRE(is_sound(t) && is_plain_float(t));
     double sum = 0.0;

@@ -57,6 +57,8 @@ struct backend_ops {
     void (*adamw)(struct stream *s, struct tensor p, struct tensor m, struct tensor v,
                   struct tensor g, struct tensor base, struct tensor copy,
                   const struct adamw *hyper);
+    void (*importance)(struct stream *s, struct tensor mean, struct tensor spread, struct tensor p,
+                       struct tensor base, struct tensor g, const struct importance *hyper);
     double (*sum_squares)(struct stream *s, struct tensor t);
 };
 

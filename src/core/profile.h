@@ -50,6 +50,7 @@
     X(PROFILE_ROWS, "gather, scatter rows", PROFILE_BYTES)                                         \
     X(PROFILE_ZERO, "zero", PROFILE_BYTES)                                                         \
     X(PROFILE_ADAMW, "AdamW", PROFILE_BYTES)                                                       \
+    X(PROFILE_IMPORTANCE, "importance", PROFILE_BYTES)                                             \
     X(PROFILE_NORM_OF_GRADIENT, "gradient norm", PROFILE_BYTES)                                    \
     X(PROFILE_BATCH, "micro-batch arrays", PROFILE_BYTES)
 

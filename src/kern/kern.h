@@ -189,6 +189,13 @@ struct kern_adamw {
     double lr, beta1, beta2, eps, weight_decay, bias1, bias2, grad_scale;
 };
 
+/* Elements: see be_importance.  real; base may be NULL. */
+struct kern_importance {
+    void *mean, *spread;
+    const void *p, *base, *g;
+    double beta1, beta2, grad_scale;
+};
+
 /* Elements: *sum = sum of squares of x[begin, end) in double.  The order of summation depends on
  * end - begin only: cut at fixed places to get fixed bits. */
 struct kern_sum_squares {
@@ -289,6 +296,7 @@ enum { KERN_WEIGH_GROUP = 96, KERN_WEIGH_LANES = 8 };
     X(col_dots, kern_col_dots)                                                                     \
     X(cross_entropy, kern_cross_entropy)                                                           \
     X(adamw, kern_adamw)                                                                           \
+    X(importance, kern_importance)                                                                 \
     X(sum_squares, kern_sum_squares)                                                               \
     X(triangle_fwd, kern_triangle)                                                                 \
     X(triangle_bwd, kern_triangle)                                                                 \

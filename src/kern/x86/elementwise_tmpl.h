@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* elementwise_tmpl.h - map, swiglu, adamw, times; equations in kern/ref.  Each
+/* elementwise_tmpl.h - map, swiglu, adamw, importance, times; equations in kern/ref.  Each
  * operation is a function of up to VL elements, which the compiler makes twice: for whole vectors, and
  * for a tail, whose lanes go through the same operations, so that an element's bits do not depend on
  * its place. */
@@ -140,6 +140,35 @@ static void adamw(const struct kern_adamw *a, int64_t begin, int64_t end) {
     int64_t i = begin;
     for (; i + VL <= end; i += VL) adamw_lanes(a, &h, i, VL);
     if (i < end) adamw_lanes(a, &h, i, end - i);
+}
+
+static inline vf absolute(vf x) {
+    return vf_max(x, vf_set(0.0f) - x);
+}
+struct importance_lanes {
+    vf beta1, beta2, rest1, rest2, scale;
+};
+static inline void importance_lanes(const struct kern_importance *a,
+                                    const struct importance_lanes *h, int64_t i, int64_t n) {
+    float *mean = (float *)a->mean + i, *spread = (float *)a->spread + i;
+    vf whole = real_load_n((const float *)a->p + i, n);
+    if (a->base) whole = whole + real_load_n((const float *)a->base + i, n);
+    vf now = absolute(whole * (h->scale * real_load_n((const float *)a->g + i, n)));
+    vf next = vf_fma(h->beta1, real_load_n(mean, n), h->rest1 * now);
+    vf off = absolute(now - next);
+    real_store_n(mean, next, n);
+    real_store_n(spread, vf_fma(h->beta2, real_load_n(spread, n), h->rest2 * off), n);
+}
+
+static void importance(const struct kern_importance *a, int64_t begin, int64_t end) {
+    const struct importance_lanes h = {.beta1 = vf_set((float)a->beta1),
+                                       .beta2 = vf_set((float)a->beta2),
+                                       .rest1 = vf_set((float)(1.0 - a->beta1)),
+                                       .rest2 = vf_set((float)(1.0 - a->beta2)),
+                                       .scale = vf_set((float)a->grad_scale)};
+    int64_t i = begin;
+    for (; i + VL <= end; i += VL) importance_lanes(a, &h, i, VL);
+    if (i < end) importance_lanes(a, &h, i, end - i);
 }
 
 static inline void times_lanes(const struct kern_times *a, int64_t i, int64_t n) {

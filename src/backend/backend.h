@@ -90,6 +90,19 @@ void be_scale_cols(struct stream *s, struct tensor dst, struct tensor src, struc
 /* out[j] += scale * sum over rows of a[i, j] b[i, j], in a fixed order; a, b: act or real; out: real [1, cols]. */
 void be_col_dots(struct stream *s, struct tensor out, double scale, struct tensor a,
                  struct tensor b);
+/* Back through y = f * u + d + e, f [1, cols] a factor for each column: magnitude's gradient dm += w * sum over rows of dy
+ * (y - d - e), unless dm has no data, and dy *= f in place.  dm, f, w: real [1, cols]; dy: act; y, and d and e unless
+ * they have no data: act or real. */
+struct factor_grad {
+    struct tensor dm, dy, y, d, e, f, w;
+};
+void be_factor_bwd(struct stream *s, const struct factor_grad *g);
+/* f[j] = magnitude[j] / sqrt(squares[j] + 2 sum over i of v[i, j] b[j, i]), 1 where the root is 0, and w[j] = 1 /
+ * magnitude[j] (0 where that is 0).  v: real [k, cols]; b: act [cols, k]; the others real [1, cols]. */
+struct norm_factor {
+    struct tensor f, w, magnitude, squares, v, b;
+};
+void be_norm_factor(struct stream *s, const struct norm_factor *n);
 /* dst[i, :] = src[index[i], :], converting (src may be in blocks); index: dst.rows host integers in
  * [0, src.rows). */
 void be_gather_rows(struct stream *s, struct tensor dst, struct tensor src, const int32_t *index);
@@ -181,7 +194,7 @@ void be_attention_bwd(struct stream *s, struct tensor dq, struct tensor dk, stru
 /* Bytes of scratch that attention takes from the backend's own call arena for these sizes are kept
  * inside the backend and counted in MEM_SCRATCH. */
 
-/* h = silu(g) * u, all act [T, F].  Backward writes dg and du; they may alias g and u. */
+/* h = silu(g) * u, all act [T, F].  Backward writes dg and du; they may be g and u, du also dh. */
 void be_swiglu_fwd(struct stream *s, struct tensor h, struct tensor g, struct tensor u);
 void be_swiglu_bwd(struct stream *s, struct tensor dg, struct tensor du, struct tensor dh,
                    struct tensor g, struct tensor u);

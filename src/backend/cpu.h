@@ -79,6 +79,8 @@ void cpu_bias_grad(struct stream *s, struct tensor db, struct tensor dy);
 void cpu_scale_cols(struct stream *s, struct tensor dst, struct tensor src, struct tensor f);
 void cpu_col_dots(struct stream *s, struct tensor out, double scale, struct tensor a,
                   struct tensor b);
+void cpu_factor_bwd(struct stream *s, const struct factor_grad *g);
+void cpu_norm_factor(struct stream *s, const struct norm_factor *n);
 void cpu_cross_entropy(struct stream *s, struct tensor loss, struct tensor dlogits,
                        struct tensor logits, const int32_t *label, double scale);
 

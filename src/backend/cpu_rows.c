@@ -182,6 +182,59 @@ void cpu_col_dots(struct stream *s, struct tensor out, double scale, struct tens
     parallel_for(a.cols, column_grain(a.rows, a.cols), col_dots, &c);
 }
 
+struct factor_call {
+    const struct kern *kern;
+    struct kern_factor_bwd a;
+};
+static void factor_bwd(void *ctx, int64_t begin, int64_t end) {
+    const struct factor_call *c = ctx;
+    c->kern->factor_bwd(&c->a, begin, end);
+}
+
+void cpu_factor_bwd(struct stream *s, const struct factor_grad *g) {
+    enum { WIDE_COLUMNS = 192 }; /* memory in longer runs */
+    int64_t grain = column_grain(g->dy.rows, g->dy.cols);
+    struct factor_call c = {&cpu_of(s)->kern,
+                            {.out = g->dm.data,
+                             .g = g->dy.data,
+                             .y = g->y.data,
+                             .d = g->d.data,
+                             .e = g->e.data,
+                             .f = g->f.data,
+                             .w = g->w.data,
+                             .y_type = g->y.dtype,
+                             .d_type = g->d.dtype,
+                             .e_type = g->e.dtype,
+                             .rows = g->dy.rows,
+                             .ld_g = g->dy.ld,
+                             .ld_y = g->y.ld,
+                             .ld_d = g->d.ld}};
+    parallel_for(g->dy.cols, grain == COLUMNS ? WIDE_COLUMNS : grain, factor_bwd, &c);
+}
+
+struct norm_call {
+    const struct kern *kern;
+    struct kern_norm_factor a;
+};
+static void norm_factor(void *ctx, int64_t begin, int64_t end) {
+    const struct norm_call *c = ctx;
+    c->kern->norm_factor(&c->a, begin, end);
+}
+
+void cpu_norm_factor(struct stream *s, const struct norm_factor *n) {
+    struct norm_call c = {&cpu_of(s)->kern,
+                          {.f = n->f.data,
+                           .w = n->w.data,
+                           .magnitude = n->magnitude.data,
+                           .squares = n->squares.data,
+                           .v = n->v.data,
+                           .b = n->b.data,
+                           .k = n->v.rows,
+                           .ld_v = n->v.ld,
+                           .ld_b = n->b.ld}};
+    parallel_for(n->f.cols, column_grain(n->v.rows, n->f.cols), norm_factor, &c);
+}
+
 struct cross_entropy_call {
     const struct kern *kern;
     struct kern_cross_entropy a;

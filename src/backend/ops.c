@@ -312,6 +312,29 @@ void be_col_dots(struct stream *s, struct tensor out, double scale, struct tenso
     TIMED(PROFILE_BIAS, bytes_of(a) + bytes_of(b), s->backend->ops->col_dots(s, out, scale, a, b));
 }
 
+void be_factor_bwd(struct stream *s, const struct factor_grad *g) {
+    struct tensor dy = g->dy;
+    REQUIRE(is_act(s, dy) && is_real(s, g->f) && is_row_vector(g->f, dy.cols));
+    REQUIRE(!g->dm.data || (is_real(s, g->dm) && is_row_vector(g->dm, dy.cols)));
+    REQUIRE(!g->dm.data || (is_real(s, g->w) && is_row_vector(g->w, dy.cols)));
+    REQUIRE(!g->dm.data || (is_either(s, g->y) && same_shape(g->y, dy)));
+    REQUIRE(!g->d.data || (is_either(s, g->d) && same_shape(g->d, dy)));
+    REQUIRE(!g->e.data || (is_either(s, g->e) && is_row_vector(g->e, dy.cols)));
+    if (is_empty(dy)) return;
+    double read = g->dm.data ? bytes_of(g->y) + (g->d.data ? bytes_of(g->d) : 0) : 0;
+    TIMED(PROFILE_FACTOR, 2 * bytes_of(dy) + read, s->backend->ops->factor_bwd(s, g));
+}
+void be_norm_factor(struct stream *s, const struct norm_factor *n) {
+    int64_t cols = n->f.cols;
+    REQUIRE(is_real(s, n->f) && is_real(s, n->w) && is_real(s, n->magnitude) &&
+            is_real(s, n->squares) && is_real(s, n->v) && is_act(s, n->b));
+    REQUIRE(n->f.rows == 1 && is_row_vector(n->w, cols) && is_row_vector(n->magnitude, cols) &&
+            is_row_vector(n->squares, cols));
+    REQUIRE(n->v.cols == cols && n->b.rows == cols && n->b.cols == n->v.rows);
+    if (cols == 0) return;
+    TIMED(PROFILE_FACTOR, bytes_of(n->v) + bytes_of(n->b), s->backend->ops->norm_factor(s, n));
+}
+
 void be_cross_entropy(struct stream *s, struct tensor loss, struct tensor dlogits,
                       struct tensor logits, const int32_t *label, double scale) {
     REQUIRE(is_real(s, logits) && is_real(s, loss) && is_column(loss, logits.rows));

@@ -48,6 +48,8 @@ struct backend_ops {
     void (*scale_cols)(struct stream *s, struct tensor dst, struct tensor src, struct tensor f);
     void (*col_dots)(struct stream *s, struct tensor out, double scale, struct tensor a,
                      struct tensor b);
+    void (*factor_bwd)(struct stream *s, const struct factor_grad *g);
+    void (*norm_factor)(struct stream *s, const struct norm_factor *n);
     void (*cross_entropy)(struct stream *s, struct tensor loss, struct tensor dlogits,
                           struct tensor logits, const int32_t *label, double scale);
     void (*dropout_mask)(struct stream *s, struct tensor mask, int64_t cols,

@@ -46,6 +46,7 @@
     X(PROFILE_CROSS_ENTROPY, "cross-entropy", PROFILE_BYTES)                                       \
     X(PROFILE_DROPOUT, "dropout", PROFILE_BYTES)                                                   \
     X(PROFILE_BIAS, "bias", PROFILE_BYTES)                                                         \
+    X(PROFILE_FACTOR, "row factors", PROFILE_BYTES)                                                \
     X(PROFILE_COPY, "copy, convert, add", PROFILE_BYTES)                                           \
     X(PROFILE_ROWS, "gather, scatter rows", PROFILE_BYTES)                                         \
     X(PROFILE_ZERO, "zero", PROFILE_BYTES)                                                         \

@@ -140,8 +140,8 @@ static inline int64_t kern_attention_queries(int64_t group) {
     return n > 24 ? n : 24;
 }
 
-/* Elements: h = silu(g) u; dg = dh u silu'(g), du = dh silu(g).  dg may be g, du may be u.  All
- * act. */
+/* Elements: h = silu(g) u; dg = dh u silu'(g), du = dh silu(g).  dg may be g, du may be u or
+ * dh.  All act. */
 struct kern_swiglu {
     void *h, *dg, *du;
     const void *g, *u, *dh;
@@ -168,6 +168,22 @@ struct kern_col_dots {
     enum dtype a_type, b_type;
     int64_t rows, ld_a, ld_b;
     double scale;
+};
+
+/* Columns: out[c] += w[c] sum over rows of g[t, c] (y[t, c] - d[t, c] - e[c]), unless out is NULL; then g[t, c] *= f[c].
+ * out, w, f: real; g: act; y, and d and e unless they are NULL: act or real. */
+struct kern_factor_bwd {
+    void *out, *g;
+    const void *y, *d, *e, *f, *w;
+    enum dtype y_type, d_type, e_type;
+    int64_t rows, ld_g, ld_y, ld_d;
+};
+/* Columns j: f[j] = magnitude[j] / sqrt(squares[j] + 2 sum over i < k of v[i, j] b[j, i]), 1 where the root is 0; w[j] =
+ * 1 / magnitude[j], 0 where that is 0.  v: real [k, n], b: act [n, k], the others real. */
+struct kern_norm_factor {
+    void *f, *w;
+    const void *magnitude, *squares, *v, *b;
+    int64_t k, ld_v, ld_b;
 };
 
 /* Rows: loss = logsumexp(logits) - logits[label]; dlogits = scale (softmax - onehot), unless
@@ -238,7 +254,12 @@ struct kern_product {
     int64_t item_rows, item_cols; /* by kern_product_cut, */
     int64_t item_step;            /* and from an item to its thread's next, a guess for fetching */
 };
-enum { KERN_PRODUCT_ROWS = 384, KERN_PRODUCT_COLS = 64, KERN_PRODUCT_STEP = 6 };
+enum {
+    KERN_PRODUCT_ROWS = 384,
+    KERN_PRODUCT_COLS = 64,
+    KERN_PRODUCT_STEP = 6,
+    KERN_PRODUCT_CHAIN = 128
+};
 /* Choose the items for so many threads; item t covers columns from (t % column items) * item_cols and rows from
  * (t / column items) * item_rows.  Returns how many there are. */
 int64_t kern_product_cut(struct kern_product *a, int64_t threads);
@@ -294,6 +315,8 @@ enum { KERN_WEIGH_GROUP = 96, KERN_WEIGH_LANES = 8 };
     X(bias_grad, kern_bias_grad)                                                                   \
     X(times, kern_times)                                                                           \
     X(col_dots, kern_col_dots)                                                                     \
+    X(factor_bwd, kern_factor_bwd)                                                                 \
+    X(norm_factor, kern_norm_factor)                                                               \
     X(cross_entropy, kern_cross_entropy)                                                           \
     X(adamw, kern_adamw)                                                                           \
     X(importance, kern_importance)                                                                 \

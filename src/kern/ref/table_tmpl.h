@@ -17,6 +17,7 @@
 #include "kern/ref/attention_bwd_tmpl.h"
 #include "kern/ref/cross_entropy_tmpl.h"
 #include "kern/ref/dropout_tmpl.h"
+#include "kern/ref/factor_tmpl.h"
 #include "kern/ref/importance_tmpl.h"
 #include "kern/ref/product_tmpl.h"
 #include "kern/ref/reduce_tmpl.h"

@@ -15,6 +15,7 @@
 #include "kern/x86/cross_entropy_tmpl.h"
 #include "kern/x86/dropout_tmpl.h"
 #include "kern/x86/elementwise_tmpl.h"
+#include "kern/x86/factor_tmpl.h"
 #include "kern/x86/product_tmpl.h"
 #include "kern/x86/reduce_tmpl.h"
 #include "kern/x86/rmsnorm_tmpl.h"

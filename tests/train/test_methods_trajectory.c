@@ -68,9 +68,11 @@ static bool configure(struct config *c, const json_t *golden, const json_t *want
         assert_ok(config_assign(c, str_c(&text), &err));
     }
     str_release(&text);
-    json_array_foreach(json_object_get(want, "settings"), i, item) known =
-        known && config_assign(c, json_string_value(item), &err) == MIL_OK;
-    return known;
+    json_array_foreach(json_object_get(want, "settings"), i, item) {
+        known = known && config_assign(c, json_string_value(item), &err) == MIL_OK;
+    }
+    const struct method *method;
+    return known && method_find(c->method, &method, &err) == MIL_OK;
 }
 
 /* ---- factors ---- */
@@ -235,14 +237,14 @@ static void compare(const struct config *c, const json_t *golden, const char *na
     struct run *r = calloc(1, sizeof *r);
     size_t steps = json_array_size(json_object_get(want, "loss"));
     bool from_gradients = strstr(name, "lora_ga") != NULL;
+    const json_t *logits0 = json_object_get(want, "logits0"); /* of a model of its own */
+    if (!logits0) logits0 = json_object_get(golden, "logits0");
     assert_non_null(r);
     assert_ok(run_open(r, c, NULL, NULL, &err));
     assert_int_equal(r->session.total_steps, steps);
     check_start(name, r->adapter, want, from_gradients ? bounds->start_ga : bounds->start);
-    near(name, "the largest difference of a logit at step 0",
-         logits_off(r, golden,
-                    json_object_get(json_object_get(want, "logits0") ? want : golden, "logits0")),
-         0, bounds->logits);
+    near(name, "the largest difference of a logit at step 0", logits_off(r, golden, logits0), 0,
+         bounds->logits);
     for (size_t i = 0; i < steps; i++) {
         struct mil_train_step row;
         double loss = number_at(want, "loss", i), norm = number_at(want, "grad_norm", i);
@@ -261,55 +263,76 @@ static void compare(const struct config *c, const json_t *golden, const char *na
     free(r);
 }
 
-static void compare_all(const char *path, const char *const *settings,
-                        const struct bounds *bounds) {
-    json_t *golden = NULL, *want;
+/* ---- one test a case and scale ---- */
+
+struct scale {
+    const char *name, *recording, *settings[4];
+    bool slow;
+    struct bounds bounds;
+};
+struct scenario {
+    const struct scale *scale;
     const char *name;
-    assert_ok(json_read_file(path, &golden, &err));
-    json_object_foreach(json_object_get(golden, "cases"), name, want) {
-        struct config c;
-        if (configure(&c, golden, want, settings))
-            compare(&c, golden, name, want, bounds);
-        else
-            fprintf(stderr, "SKIP %s: %s\n", name, err.message);
-        config_release(&c);
-    }
-    json_decref(golden);
-}
+    const json_t *golden, *want;
+    char title[96];
+};
 
-static void tiny_model(void **state) {
-    (void)state;
-    compare_all(TEST_DATA "/methods_tiny.json", NULL,
-                &(struct bounds){1e-6, 1e-5, 1e-6, 1e-4, 1e-3, 1e-4, 2e-3});
-}
+static const struct scale scales[] = {
+    {"tiny", "methods_tiny.json", {NULL}, false, {1e-6, 1e-5, 1e-6, 1e-4, 1e-3, 1e-4, 2e-3}},
+    {"tiny, recomputed in small pieces",
+     "methods_tiny.json",
+     {"activation_recompute=true", "tokens_per_micro_batch=100"},
+     false,
+     {1e-6, 1e-5, 1e-6, 1e-4, 1e-3, 1e-4, 2e-3}},
+    {"smollm2", "methods_smollm2.json", {NULL}, true, {1e-4, 1e-3, 1e-6, 1e-3, 1e-2, 1e-3, 1e-2}},
+};
+enum { SCALES = sizeof scales / sizeof *scales, MOST = 256 };
 
-static void tiny_model_recomputed_in_small_pieces(void **state) {
-    (void)state;
-    const char *const settings[] = {"activation_recompute=true", "tokens_per_micro_batch=100",
-                                    NULL};
-    compare_all(TEST_DATA "/methods_tiny.json", settings,
-                &(struct bounds){1e-6, 1e-5, 1e-6, 1e-4, 1e-3, 1e-4, 2e-3});
-}
-
-static void smollm2_model(void **state) {
-    (void)state;
+static void run_scenario(void **state) {
+    const struct scenario *s = *state;
+    const char *settings[8] = {NULL};
     char model[PATH_CAP];
-    skip_without_smollm2();
-    if (!getenv("MILORA_SLOW")) {
-        fprintf(stderr, "SKIP %s: takes minutes, needs MILORA_SLOW=1\n", __func__);
-        skip();
+    struct config c;
+    size_t n = 0;
+    for (; s->scale->settings[n]; n++) settings[n] = s->scale->settings[n];
+    if (s->scale->slow) {
+        skip_without_smollm2();
+        if (!getenv("MILORA_SLOW")) skip(); /* takes minutes */
+        snprintf(model, sizeof model, "model_name_or_path=%s", test_smollm2_path());
+        settings[n] = model;
     }
-    snprintf(model, sizeof model, "model_name_or_path=%s", test_smollm2_path());
-    const char *const settings[] = {model, NULL};
-    compare_all(TEST_DATA "/methods_smollm2.json", settings,
-                &(struct bounds){1e-4, 1e-3, 1e-6, 1e-3, 1e-2, 1e-3, 1e-2});
+    bool known = configure(&c, s->golden, s->want, settings);
+    if (known) compare(&c, s->golden, s->name, s->want, &s->scale->bounds);
+    config_release(&c);
+    if (known) return;
+    fprintf(stderr, "SKIP %s: %s\n", s->name, err.message);
+    skip();
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tiny_model),
-        cmocka_unit_test(tiny_model_recomputed_in_small_pieces),
-        cmocka_unit_test(smollm2_model),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+int main(int argc, char **argv) {
+    static struct scenario scenarios[MOST];
+    static struct CMUnitTest tests[MOST];
+    json_t *golden[SCALES] = {NULL};
+    size_t n = 0;
+    for (size_t i = 0; i < SCALES; i++) {
+        char path[PATH_CAP];
+        const char *name;
+        json_t *want;
+        snprintf(path, sizeof path, "%s/%s", TEST_DATA, scales[i].recording);
+        if (json_read_file(path, &golden[i], &err) != MIL_OK) {
+            fprintf(stderr, "%s\n", err.message);
+            return 1;
+        }
+        json_object_foreach(json_object_get(golden[i], "cases"), name, want) {
+            if (n == MOST) return 1;
+            struct scenario *s = &scenarios[n];
+            *s = (struct scenario){&scales[i], name, golden[i], want, ""};
+            snprintf(s->title, sizeof s->title, "%s (%s)", name, scales[i].name);
+            tests[n++] = (struct CMUnitTest){s->title, run_scenario, NULL, NULL, s};
+        }
+    }
+    if (argc > 1) cmocka_set_test_filter(argv[1]); /* "milora*" */
+    int failed = _cmocka_run_group_tests("methods", tests, n, NULL, NULL);
+    for (size_t i = 0; i < SCALES; i++) json_decref(golden[i]);
+    return failed;
 }

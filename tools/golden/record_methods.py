@@ -93,6 +93,12 @@ def cases():
     yield Case("olora", "olora", "olora", alpha=4)
     yield Case("mica", "mica", "mica")
     yield Case("lora_ga", "lora_ga", "lora_ga")
+    for direction in ("A2rBr", "ArBr"):
+        yield Case(f"lora_ga_{direction}", "lora_ga", "lora_ga", more={"lora_ga_direction": direction})
+    for scale in ("weight_svd", "gd_scale", "unit"):
+        yield Case(f"lora_ga_{scale}", "lora_ga", "lora_ga", more={"lora_ga_scale": scale})
+    yield Case("lora_ga_dora", "lora_ga", "lora_ga", dora=True)
+    yield Case("lora_ga_rslora", "lora_ga", "lora_ga", alpha=6, rslora=True)
     yield Case("pissa_rslora", "pissa", "pissa", alpha=4, rslora=True)
     yield Case("pissa_dora", "pissa", "pissa", alpha=6, dora=True)
     yield Case("olora_dora", "olora", "olora", alpha=4, dora=True)
@@ -245,6 +251,8 @@ def set_start(case, scale, name, layer, original):
         base.weight.data = original - s * b.data @ a.data
     elif case.init == "lora_ga":  # PEFT takes the product through float32
         base.weight.data = original - s * b.data @ a.data
+        if case.dora:
+            layer.lora_magnitude_vector["default"].weight.data = torch.linalg.norm(original, dim=1)
     assert a.dtype == b.dtype == base.weight.dtype == f64
 
 
@@ -290,7 +298,9 @@ def build(case, scale):
         config = LoraConfig(r=scale.r, lora_alpha=case.alpha, target_modules=scale.targets,
                             use_rslora=case.rslora, use_dora=case.dora, task_type="CAUSAL_LM",
                             init_lora_weights=peft_init, **case.peft,
-                            lora_ga_config=LoraGAConfig() if peft_init == "lora_ga" else None)
+                            lora_ga_config=None if peft_init != "lora_ga" else LoraGAConfig(
+                                direction=case.more.get("lora_ga_direction", "ArB2r"),
+                                scale=case.more.get("lora_ga_scale", "stable")))
     if case.init == "lora_ga":
         gradients(model, config, scale)
     with float64_inits():

@@ -25,6 +25,7 @@
 #include "adapt/svd_entry.h"
 #include "core/mem.h"
 #include "io/file.h"
+#include "io/sealed.h"
 
 /* A temporary file that nobody has written to for an hour is what a kill left. */
 enum { STALE_SECONDS = 3600, SURVEY_EVERY = 16 };
@@ -142,7 +143,7 @@ static uint64_t survey(const struct svd_cache *c, char **names, size_t n, const 
     for (size_t i = 0; i < n; i++) {
         char path[PATH_CAP];
         struct stat s;
-        bool temporary = svd_entry_is_temporary(names[i]);
+        bool temporary = sealed_is_temporary(names[i]);
         if (!temporary && !svd_entry_is_name(names[i])) continue;
         if (path_join(path, c->dir, names[i], NULL) != MIL_OK || lstat(path, &s) != 0) continue;
         if (temporary && time(NULL) - s.st_mtime > STALE_SECONDS && unlink(path) == 0) continue;
@@ -311,8 +312,7 @@ void svd_cache_remove(struct svd_cache *c) {
     size_t n;
     if (dir_list(c->dir, &names, &n, NULL) != MIL_OK) return;
     for (size_t i = 0; i < n; i++)
-        if (svd_entry_is_name(names[i]) || svd_entry_is_temporary(names[i]))
-            remove_name(c, names[i]);
+        if (svd_entry_is_name(names[i]) || sealed_is_temporary(names[i])) remove_name(c, names[i]);
     dir_list_free(names, n);
     rmdir(c->dir); /* left alone if somebody put something else there */
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* svd_entry.c - a decomposition as a safetensors file, and the reasons not to believe one.
+/* svd_entry.c - a decomposition as a sealed file (io/sealed.h), and the reasons not to believe one.
  *
  *     u [R, m], sigma [R], v [R, n] in F64, index [R] in I64 (positions in the descending spectrum)
- *     metadata: what it is of, its certificate, and a checksum over all of that (CHECKED below)
+ *     metadata: what it is of, and its certificate
  *
  * A request for fewer triplets than R takes the last rows (bottom) or the first (top).  Before any
  * of them is used: the file is a regular one of a size that its shapes explain, the checksum holds,
@@ -13,26 +13,22 @@
  * every entry. */
 #include "adapt/svd_entry.h"
 
-#include <ctype.h>
-#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/mem.h"
-#include "io/safetensors.h"
+#include "io/sealed.h"
 
 #define FORMAT "milora-svd-1"
-#define SUFFIX ".safetensors"
 /* A residual beyond this is no certificate that any method of the chain would pass. */
 #define RESIDUAL_LIMIT 1e-6
 
-enum { SAMPLES = 16, HEADER_ROOM = 1 << 12, VALUE_CAP = 40 };
+enum { SAMPLES = 16, PARTS = 4 };
 
-/* Metadata under the checksum, in this order. */
+/* Metadata, in this order. */
 enum {
     META_FORMAT,
     META_WEIGHT,
@@ -46,11 +42,11 @@ enum {
     META_SIGMA_MAX,
     META_SECONDS,
     META_SERVED_BY,
-    CHECKED
+    META
 };
-static const char *const keys[CHECKED] = {"format", "weight",    "end",      "m",
-                                          "n",      "rank",      "residual", "orthogonality",
-                                          "cut",    "sigma_max", "seconds",  "served_by"};
+static const char *const keys[META] = {"format", "weight",    "end",      "m",
+                                       "n",      "rank",      "residual", "orthogonality",
+                                       "cut",    "sigma_max", "seconds",  "served_by"};
 
 /* ---- names ---- */
 
@@ -88,97 +84,65 @@ enum mil_status svd_entry_name(const struct svd_matrix *w, const struct svd_requ
     id->end = q->end == SVD_BOTTOM ? "bottom" : q->end == SVD_TOP ? "top" : "set";
     TRY(svd_entry_weight(w, id->weight, err));
     if (q->end != SVD_BOTTOM && q->end != SVD_TOP) TRY(index_hash(index, q->rank, set, err));
-    snprintf(name, SVD_ENTRY_NAME, "%s-%s%s%s" SUFFIX, id->weight, id->end, *set ? "-" : "", set);
+    snprintf(name, SVD_ENTRY_NAME, "%s-%s%s%s" SEALED_SUFFIX, id->weight, id->end, *set ? "-" : "",
+             set);
     return MIL_OK;
-}
-
-static bool is_hash(const char *s) {
-    for (int i = 0; i < HASH_HEX - 1; i++)
-        if (!isxdigit((unsigned char)s[i]) || isupper((unsigned char)s[i])) return false;
-    return true;
 }
 
 bool svd_entry_is_name(const char *name) {
-    if (!is_hash(name)) return false;
+    if (!sealed_begins_with_hash(name)) return false;
     const char *s = name + HASH_HEX - 1;
-    if (strcmp(s, "-bottom" SUFFIX) == 0 || strcmp(s, "-top" SUFFIX) == 0) return true;
-    return strncmp(s, "-set-", 5) == 0 && is_hash(s + 5) &&
-           strcmp(s + 5 + HASH_HEX - 1, SUFFIX) == 0;
-}
-
-bool svd_entry_is_temporary(const char *name) {
-    return strncmp(name, "tmp-", 4) == 0 && is_hash(name + 4) && strstr(name, SUFFIX "-");
+    if (strcmp(s, "-bottom" SEALED_SUFFIX) == 0 || strcmp(s, "-top" SEALED_SUFFIX) == 0)
+        return true;
+    return strncmp(s, "-set-", 5) == 0 && sealed_begins_with_hash(s + 5) &&
+           strcmp(s + 5 + HASH_HEX - 1, SEALED_SUFFIX) == 0;
 }
 
 uint64_t svd_entry_bytes(int64_t m, int64_t n, int64_t rank) {
-    return (uint64_t)(m + n + 2) * (uint64_t)rank * sizeof(double) + HEADER_ROOM;
-}
-
-/* ---- checksum ---- */
-
-static enum mil_status checksum(const char *const *values, const void *const data[4],
-                                const size_t bytes[4], char out[HASH_HEX], struct mil_error *err) {
-    struct hash *h = hash_new();
-    if (!h) return error_nomem(err, 0);
-    for (int i = 0; i < CHECKED; i++) hash_add(h, values[i], strlen(values[i]) + 1);
-    for (int i = 0; i < 4; i++) hash_add(h, data[i], bytes[i]);
-    hash_hex(h, out);
-    hash_free(&h);
-    return MIL_OK;
+    return (uint64_t)(m + n + 2) * (uint64_t)rank * sizeof(double) + SEALED_HEADER_ROOM;
 }
 
 /* ---- writing ---- */
 
+/* The four tensors' shapes, for a rank. */
+static void parts_of(const struct svd_entry_id *id, int64_t rank, struct sealed_part out[PARTS]) {
+    out[0] = (struct sealed_part){.decl = {"u", DT_F64, 2, {rank, id->m}}};
+    out[1] = (struct sealed_part){.decl = {"sigma", DT_F64, 1, {rank}}};
+    out[2] = (struct sealed_part){.decl = {"v", DT_F64, 2, {rank, id->n}}};
+    out[3] = (struct sealed_part){.decl = {"index", DT_I64, 1, {rank}}};
+}
+
 static void describe(const struct svd_entry_id *id, const struct svd_result *r,
-                     char text[CHECKED][VALUE_CAP]) {
+                     char text[META][SEALED_VALUE_CAP]) {
     const double reals[] = {r->residual, r->orthogonality, r->cut, r->sigma_max, r->seconds};
     const int64_t integers[] = {r->m, r->n, r->rank};
-    snprintf(text[META_FORMAT], VALUE_CAP, "%s", FORMAT);
-    snprintf(text[META_WEIGHT], VALUE_CAP, "%s", id->weight);
-    snprintf(text[META_END], VALUE_CAP, "%s", id->end);
+    snprintf(text[META_FORMAT], SEALED_VALUE_CAP, "%s", FORMAT);
+    snprintf(text[META_WEIGHT], SEALED_VALUE_CAP, "%s", id->weight);
+    snprintf(text[META_END], SEALED_VALUE_CAP, "%s", id->end);
     for (int i = 0; i < 3; i++)
-        snprintf(text[META_M + i], VALUE_CAP, "%lld", (long long)integers[i]);
-    for (int i = 0; i < 5; i++) snprintf(text[META_RESIDUAL + i], VALUE_CAP, "%.17g", reals[i]);
-    snprintf(text[META_SERVED_BY], VALUE_CAP, "%s", r->served_by ? r->served_by : "-");
+        snprintf(text[META_M + i], SEALED_VALUE_CAP, "%lld", (long long)integers[i]);
+    for (int i = 0; i < 5; i++)
+        snprintf(text[META_RESIDUAL + i], SEALED_VALUE_CAP, "%.17g", reals[i]);
+    snprintf(text[META_SERVED_BY], SEALED_VALUE_CAP, "%s", r->served_by ? r->served_by : "-");
 }
 
 enum mil_status svd_entry_write(const char *path, const struct svd_entry_id *id,
                                 const int64_t *index, const struct svd_result *r,
                                 struct mil_error *err) {
-    char text[CHECKED][VALUE_CAP], sum[HASH_HEX];
-    const char *values[CHECKED];
-    const void *const data[4] = {r->u, r->sigma, r->v, index};
-    const size_t k = (size_t)r->rank,
-                 bytes[4] = {k * (size_t)r->m * 8, k * 8, k * (size_t)r->n * 8, k * 8};
-    const struct st_decl decls[4] = {{"u", DT_F64, 2, {r->rank, r->m}},
-                                     {"sigma", DT_F64, 1, {r->rank}},
-                                     {"v", DT_F64, 2, {r->rank, r->n}},
-                                     {"index", DT_I64, 1, {r->rank}}};
-    struct st_writer *w = NULL;
-    json_t *metadata = json_object();
-    enum mil_status st;
-    describe(id, r, text);
-    for (int i = 0; i < CHECKED; i++) values[i] = text[i];
-    TRY_GOTO(checksum(values, data, bytes, sum, err));
-    for (int i = 0; i < CHECKED; i++)
-        json_object_set_new(metadata, keys[i], json_string(values[i]));
-    if (json_object_set_new(metadata, "checksum", json_string(sum)) != 0) {
-        st = error_nomem(err, 0);
-        goto fail;
-    }
-    TRY_GOTO(st_writer_new(path, metadata, decls, 4, &w, err));
-    for (int i = 0; i < 4; i++) TRY_GOTO(st_writer_put(w, data[i], bytes[i], err));
-    st = st_writer_commit(&w, err);
-fail:
-    st_writer_free(&w);
-    json_decref(metadata);
-    return st;
+    const void *const data[PARTS] = {r->u, r->sigma, r->v, index};
+    struct sealed_values v = {.keys = keys, .n = META};
+    struct sealed_part parts[PARTS];
+    describe(id, r, v.text);
+    parts_of(id, r->rank, parts);
+    for (int i = 0; i < PARTS; i++) parts[i].data = data[i];
+    return sealed_write(path, &v, parts, PARTS, err);
 }
 
 /* ---- reading ---- */
 
 struct entry {
-    const char *path, *values[CHECKED];
+    const char *path;
+    struct sealed_values values;
     struct st_file *file;
     int64_t rank;
     const double *u, *sigma, *v;
@@ -190,51 +154,27 @@ static enum mil_status broken(const struct entry *e, const char *why, struct mil
     return error_set(err, MIL_INPUT, "%s: %s", e->path, why);
 }
 
-/* A regular file that is not larger than shape and rank allow; a symbolic link is none. */
-static enum mil_status check_file(const struct entry *e, const struct svd_entry_id *id,
-                                  enum svd_entry_found *found, struct mil_error *err) {
-    struct stat s;
-    if (lstat(e->path, &s) != 0) {
-        if (errno != ENOENT && errno != ENOTDIR)
-            return error_errno(err, errno, "%s: cannot look at", e->path);
-        *found = SVD_ENTRY_ABSENT;
-        return MIL_OK;
-    }
-    if (!S_ISREG(s.st_mode)) return broken(e, "is not a regular file", err);
-    if ((uint64_t)s.st_size > svd_entry_bytes(id->m, id->n, id->m < id->n ? id->m : id->n))
-        return broken(e, "is larger than an entry of this matrix can be", err);
-    *found = SVD_ENTRY_SERVES;
-    return MIL_OK;
-}
-
-static const void *tensor(const struct entry *e, const char *name, enum dtype dtype, int64_t rows,
-                          int64_t cols) {
-    const struct st_tensor *t = st_find(e->file, name);
-    int ndim = cols ? 2 : 1;
-    if (!t || t->dtype != dtype || t->ndim != ndim || t->shape[0] != rows) return NULL;
-    if (cols && t->shape[1] != cols) return NULL;
+/* The data of a tensor that is as declared, aligned; NULL: it is not. */
+static const void *tensor(const struct entry *e, const struct st_decl *want) {
+    const struct st_tensor *t = st_find(e->file, want->name);
+    if (!t || t->dtype != want->dtype || t->ndim != want->ndim) return NULL;
+    for (int i = 0; i < want->ndim; i++)
+        if (t->shape[i] != want->shape[i]) return NULL;
     return (uintptr_t)t->data % sizeof(double) == 0 ? t->data : NULL;
 }
 
 static enum mil_status read_metadata(struct entry *e, const struct svd_entry_id *id,
                                      struct mil_error *err) {
+    char(*const text)[SEALED_VALUE_CAP] = e->values.text;
     int64_t k = id->m < id->n ? id->m : id->n, integers[3];
-    for (int i = 0; i < CHECKED; i++) {
-        e->values[i] = st_metadata(e->file, keys[i]);
-        if (!e->values[i] || strlen(e->values[i]) >= VALUE_CAP)
-            return broken(e, "its metadata is incomplete", err);
-    }
-    if (strcmp(e->values[META_FORMAT], FORMAT) != 0)
-        return broken(e, "is of another format than " FORMAT, err);
-    if (strcmp(e->values[META_WEIGHT], id->weight) != 0 ||
-        strcmp(e->values[META_END], id->end) != 0)
+    if (strcmp(text[META_WEIGHT], id->weight) != 0 || strcmp(text[META_END], id->end) != 0)
         return broken(e, "belongs to another weight or set of triplets", err);
-    for (int i = 0; i < 3; i++) integers[i] = strtoll(e->values[META_M + i], NULL, 10);
+    for (int i = 0; i < 3; i++) integers[i] = strtoll(text[META_M + i], NULL, 10);
     if (integers[0] != id->m || integers[1] != id->n || integers[2] < 1 || integers[2] > k)
         return broken(e, "shape or rank do not fit the weight", err);
     e->rank = integers[2];
     for (int i = 0; i < 5; i++) {
-        e->reals[i] = strtod(e->values[META_RESIDUAL + i], NULL);
+        e->reals[i] = strtod(text[META_RESIDUAL + i], NULL);
         if (!isfinite(e->reals[i]) || e->reals[i] < 0)
             return broken(e, "its certificate holds a number that is none", err);
     }
@@ -245,22 +185,19 @@ static enum mil_status read_metadata(struct entry *e, const struct svd_entry_id 
 
 static enum mil_status read_tensors(struct entry *e, const struct svd_entry_id *id,
                                     struct mil_error *err) {
-    const char *want = st_metadata(e->file, "checksum");
-    char have[HASH_HEX];
-    int64_t r = e->rank;
-    e->u = tensor(e, "u", DT_F64, r, id->m);
-    e->sigma = tensor(e, "sigma", DT_F64, r, 0);
-    e->v = tensor(e, "v", DT_F64, r, id->n);
-    e->index = tensor(e, "index", DT_I64, r, 0);
-    if (!e->u || !e->sigma || !e->v || !e->index || st_count(e->file) != 4)
-        return broken(e, "its tensors are not u, sigma, v and index of that rank", err);
-    const void *const data[4] = {e->u, e->sigma, e->v, e->index};
-    const size_t k = (size_t)r,
-                 bytes[4] = {k * (size_t)id->m * 8, k * 8, k * (size_t)id->n * 8, k * 8};
-    TRY(checksum(e->values, data, bytes, have, err));
-    if (!want || strcmp(want, have) != 0)
-        return broken(e, "the checksum does not fit the content", err);
-    return MIL_OK;
+    struct sealed_part parts[PARTS];
+    bool whole = st_count(e->file) == PARTS;
+    parts_of(id, e->rank, parts);
+    for (int i = 0; i < PARTS; i++) {
+        parts[i].data = tensor(e, &parts[i].decl);
+        whole = whole && parts[i].data;
+    }
+    if (!whole) return broken(e, "its tensors are not u, sigma, v and index of that rank", err);
+    e->u = parts[0].data;
+    e->sigma = parts[1].data;
+    e->v = parts[2].data;
+    e->index = parts[3].data;
+    return sealed_check(e->path, e->file, &e->values, parts, PARTS, err);
 }
 
 /* Where the asked indices begin among the entry's, -1: they are not all there. */
@@ -292,7 +229,7 @@ static enum mil_status copy_out(const struct entry *e, const struct svd_matrix *
     memcpy(out->v, e->v + (size_t)at * n, r * n * sizeof(double));
     const char *const *methods = svd_methods();
     for (; *methods; methods++)
-        if (strcmp(*methods, e->values[META_SERVED_BY]) == 0) out->served_by = *methods;
+        if (strcmp(*methods, e->values.text[META_SERVED_BY]) == 0) out->served_by = *methods;
     return MIL_OK;
 }
 
@@ -363,7 +300,6 @@ static enum mil_status read_open(struct entry *e, const struct svd_entry_id *id,
                                  const struct svd_matrix *w, const int64_t *index, int64_t rank,
                                  struct svd_result *out, enum svd_entry_found *found,
                                  struct mil_error *err) {
-    TRY(st_open(e->path, &e->file, err));
     TRY(read_metadata(e, id, err));
     TRY(read_tensors(e, id, err));
     *found = SVD_ENTRY_SMALLER;
@@ -379,10 +315,15 @@ enum mil_status svd_entry_read(const char *path, const struct svd_entry_id *id,
                                const struct svd_matrix *w, const int64_t *index, int64_t rank,
                                struct svd_result *out, enum svd_entry_found *found,
                                struct mil_error *err) {
-    struct entry e = {.path = path};
+    struct entry e = {.path = path, .values = {keys, META, {FORMAT}}};
+    uint64_t limit = svd_entry_bytes(id->m, id->n, id->m < id->n ? id->m : id->n);
     memset(out, 0, sizeof *out);
-    TRY(check_file(&e, id, found, err));
-    if (*found == SVD_ENTRY_ABSENT) return MIL_OK;
+    *found = SVD_ENTRY_SERVES;
+    TRY(sealed_open(path, limit, &e.values, &e.file, err));
+    if (!e.file) {
+        *found = SVD_ENTRY_ABSENT;
+        return MIL_OK;
+    }
     enum mil_status st = read_open(&e, id, w, index, rank, out, found, err);
     if (st != MIL_OK) svd_release(out);
     st_free(&e.file);
@@ -390,10 +331,10 @@ enum mil_status svd_entry_read(const char *path, const struct svd_entry_id *id,
 }
 
 int64_t svd_entry_rank(const char *path) {
+    struct sealed_values v = {keys, META, {FORMAT}};
     struct st_file *f = NULL;
-    struct stat s;
     int64_t rank = 0;
-    if (lstat(path, &s) != 0 || !S_ISREG(s.st_mode) || st_open(path, &f, NULL) != MIL_OK) return 0;
+    if (sealed_open(path, UINT64_MAX, &v, &f, NULL) != MIL_OK || !f) return 0;
     const struct st_tensor *sigma = st_find(f, "sigma");
     if (sigma && sigma->ndim == 1) rank = sigma->shape[0];
     st_free(&f);

@@ -23,9 +23,8 @@ enum mil_status svd_entry_weight(const struct svd_matrix *w, char out[HASH_HEX],
 enum mil_status svd_entry_name(const struct svd_matrix *w, const struct svd_request *q,
                                const int64_t *index, struct svd_entry_id *id,
                                char name[SVD_ENTRY_NAME], struct mil_error *err);
-/* Is this the name of an entry, or ("tmp-...") of one half-written? */
+/* Is this the name of an entry? */
 bool svd_entry_is_name(const char *name);
-bool svd_entry_is_temporary(const char *name);
 /* Upper bound of the file's size. */
 uint64_t svd_entry_bytes(int64_t m, int64_t n, int64_t rank);
 

@@ -17,6 +17,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "io/file.h"
+#include "io/sealed.h"
 
 /* A temporary file that nobody has written to for an hour is what a kill left. */
 enum { STALE_SECONDS = 3600 };
@@ -54,7 +55,7 @@ static uint64_t survey(const char *dir, char **names, size_t n, const char *spar
     for (size_t i = 0; i < n; i++) {
         char path[PATH_CAP];
         struct stat s;
-        bool temporary = data_entry_is_temporary(names[i]);
+        bool temporary = sealed_is_temporary(names[i]);
         if (!temporary && !data_entry_is_name(names[i])) continue;
         if (path_join(path, dir, names[i], NULL) != MIL_OK || lstat(path, &s) != 0) continue;
         if (temporary && time(NULL) - s.st_mtime > STALE_SECONDS && unlink(path) == 0) continue;

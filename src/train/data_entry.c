@@ -1,28 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* data_entry.c - see data_entry.h.  A safetensors file:
+/* data_entry.c - see data_entry.h.  A sealed file (io/sealed.h):
  *
- *     begin I64 [samples + 1], ids I32 [tokens], labels U8 [tokens]
- *     metadata: the members of META below, and a checksum over them and the three tensors
+ *     begin I64 [samples + 1], ids I32 [tokens], labels U8 [tokens];  metadata: the members of META below
  *
  * A file is copied first and checked in the copy: what was checked is what is used, whoever writes to
  * the file meanwhile.  Numbers that follow from the tensors are computed, not believed. */
 #include "train/data_entry.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/mem.h"
-#include "io/safetensors.h"
+#include "io/sealed.h"
 #include "text/dataset_split.h"
 
 #define FORMAT "milora-data-1"
-#define SUFFIX ".safetensors"
 
-enum { HEADER_ROOM = 1 << 12, VALUE_CAP = 48, SLICES = 256 };
+enum { SLICES = 256, PARTS = 3 };
 
 enum { META_FORMAT, META_KEY, META_ROWS_FORMAT, META_COUNTS, META = META_COUNTS + 5 };
 static const char *const names[META] = {
@@ -94,89 +90,41 @@ enum mil_status data_entry_key(const struct data_request *q, char key[HASH_HEX],
 /* ---- names ---- */
 
 void data_entry_name(const char key[HASH_HEX], char name[DATA_ENTRY_NAME]) {
-    snprintf(name, DATA_ENTRY_NAME, "%s" SUFFIX, key);
-}
-
-static bool begins_with_key(const char *s) {
-    for (int i = 0; i < HASH_HEX - 1; i++)
-        if (!isxdigit((unsigned char)s[i]) || isupper((unsigned char)s[i])) return false;
-    return true;
+    snprintf(name, DATA_ENTRY_NAME, "%s" SEALED_SUFFIX, key);
 }
 
 bool data_entry_is_name(const char *name) {
-    return begins_with_key(name) && strcmp(name + HASH_HEX - 1, SUFFIX) == 0;
-}
-
-bool data_entry_is_temporary(const char *name) {
-    return str_starts(name, "tmp-") && begins_with_key(name + 4) &&
-           str_starts(name + 4 + HASH_HEX - 1, SUFFIX "-");
+    return sealed_begins_with_hash(name) && strcmp(name + HASH_HEX - 1, SEALED_SUFFIX) == 0;
 }
 
 /* ---- writing ---- */
 
 uint64_t data_entry_bytes(const struct dataset *d) {
     return (uint64_t)d->begin[d->n] * (sizeof *d->ids + sizeof *d->labels) +
-           (uint64_t)(d->n + 1) * sizeof *d->begin + HEADER_ROOM;
+           (uint64_t)(d->n + 1) * sizeof *d->begin + SEALED_HEADER_ROOM;
 }
 
-struct parts {
-    const void *data[3];
-    size_t bytes[3];
-};
-
-static struct parts parts_of(const struct dataset *d) {
-    size_t n = (size_t)d->n + 1, tokens = (size_t)d->begin[d->n];
-    return (struct parts){{d->begin, d->ids, d->labels},
-                          {n * sizeof *d->begin, tokens * sizeof *d->ids, tokens}};
-}
-
-static void describe(const char key[HASH_HEX], const struct dataset *d,
-                     char values[META][VALUE_CAP]) {
-    const struct dataset_counts *c = &d->counts;
-    const int64_t counts[] = {c->rows, c->truncated, c->dropped_long, c->dropped_unlabelled,
-                              c->longest};
-    snprintf(values[META_FORMAT], VALUE_CAP, "%s", FORMAT);
-    snprintf(values[META_KEY], VALUE_CAP, "%s", key);
-    snprintf(values[META_ROWS_FORMAT], VALUE_CAP, "%s", d->format);
-    for (int i = META_COUNTS; i < META; i++)
-        snprintf(values[i], VALUE_CAP, "%" PRId64, counts[i - META_COUNTS]);
-}
-
-static enum mil_status checksum(char values[META][VALUE_CAP], const struct parts *p,
-                                char out[HASH_HEX], struct mil_error *err) {
-    struct hash *h = hash_new();
-    if (!h) return error_nomem(err, 0);
-    for (int i = 0; i < META; i++) add_text(h, values[i]);
-    for (int i = 0; i < 3; i++) hash_add(h, p->data[i], p->bytes[i]);
-    hash_hex(h, out);
-    hash_free(&h);
-    return MIL_OK;
+static void parts_of(const struct dataset *d, struct sealed_part out[PARTS]) {
+    int64_t tokens = d->begin[d->n];
+    out[0] = (struct sealed_part){{"begin", DT_I64, 1, {d->n + 1}}, d->begin};
+    out[1] = (struct sealed_part){{"ids", DT_I32, 1, {tokens}}, d->ids};
+    out[2] = (struct sealed_part){{"labels", DT_U8, 1, {tokens}}, d->labels};
 }
 
 enum mil_status data_entry_write(const char *path, const char key[HASH_HEX],
                                  const struct dataset *d, struct mil_error *err) {
-    int64_t tokens = d->begin[d->n];
-    const struct st_decl decls[3] = {{"begin", DT_I64, 1, {d->n + 1}},
-                                     {"ids", DT_I32, 1, {tokens}},
-                                     {"labels", DT_U8, 1, {tokens}}};
-    struct parts p = parts_of(d);
-    char values[META][VALUE_CAP], sum[HASH_HEX];
-    struct st_writer *w = NULL;
-    enum mil_status st;
-    describe(key, d, values);
-    TRY(checksum(values, &p, sum, err));
-    json_t *metadata = json_object();
-    int bad = json_object_set_new(metadata, "checksum", json_string(sum));
-    for (int i = 0; i < META; i++)
-        bad |= json_object_set_new(metadata, names[i], json_string(values[i]));
-    if (bad) TRY_GOTO(error_nomem(err, 0));
-    TRY_GOTO(st_writer_new(path, metadata, decls, 3, &w, err));
-    for (int i = 0; i < 3; i++) TRY_GOTO(st_writer_put(w, p.data[i], p.bytes[i], err));
-    st = st_writer_commit(&w, err);
-fail:
-    st_writer_free(&w);
-    json_decref(metadata);
-    return st;
+    const struct dataset_counts *c = &d->counts;
+    const int64_t counts[] = {c->rows, c->truncated, c->dropped_long, c->dropped_unlabelled,
+                              c->longest};
+    struct sealed_values v = {.keys = names, .n = META};
+    struct sealed_part parts[PARTS];
+    snprintf(v.text[META_FORMAT], SEALED_VALUE_CAP, "%s", FORMAT);
+    snprintf(v.text[META_KEY], SEALED_VALUE_CAP, "%s", key);
+    snprintf(v.text[META_ROWS_FORMAT], SEALED_VALUE_CAP, "%s", d->format);
+    for (int i = META_COUNTS; i < META; i++)
+        snprintf(v.text[i], SEALED_VALUE_CAP, "%" PRId64, counts[i - META_COUNTS]);
+    parts_of(d, parts);
+    return sealed_write(path, &v, parts, PARTS, err);
 }
 
 /* ---- reading ---- */
@@ -184,25 +132,11 @@ fail:
 struct entry {
     const char *path;
     struct st_file *file;
-    char values[META][VALUE_CAP];
+    struct sealed_values values;
 };
 
 static enum mil_status broken(const struct entry *e, const char *why, struct mil_error *err) {
     return error_set(err, MIL_INPUT, "%s: %s", e->path, why);
-}
-
-static enum mil_status read_values(struct entry *e, const char key[HASH_HEX],
-                                   struct mil_error *err) {
-    for (int i = 0; i < META; i++) {
-        const char *value = st_metadata(e->file, names[i]);
-        if (!value || strlen(value) >= VALUE_CAP)
-            return broken(e, "its metadata is incomplete", err);
-        memcpy(e->values[i], value, strlen(value) + 1);
-    }
-    if (strcmp(e->values[META_FORMAT], FORMAT) != 0)
-        return broken(e, "is of another format than " FORMAT, err);
-    if (strcmp(e->values[META_KEY], key) != 0) return broken(e, "holds other data", err);
-    return MIL_OK;
 }
 
 /* A tensor of one dimension; NULL: it is not there, or of another type or shape. */
@@ -266,12 +200,12 @@ static bool number(const char *text, int64_t *out) {
     return !errno && end != text && !*end && *out >= 0;
 }
 
-static bool counts_sound(struct entry *e, struct dataset *d) {
+static bool counts_sound(const struct entry *e, struct dataset *d) {
     struct dataset_counts *c = &d->counts;
     int64_t *const fields[] = {&c->rows, &c->truncated, &c->dropped_long, &c->dropped_unlabelled,
                                &c->longest};
     for (int i = META_COUNTS; i < META; i++)
-        if (!number(e->values[i], fields[i - META_COUNTS])) return false;
+        if (!number(e->values.text[i], fields[i - META_COUNTS])) return false;
     return c->rows >= c->samples && c->truncated <= c->samples && c->dropped_long <= c->rows &&
            c->dropped_unlabelled <= c->rows &&
            c->dropped_long + c->dropped_unlabelled == c->rows - c->samples;
@@ -286,36 +220,31 @@ static bool format_known(const char *name) {
 static enum mil_status read_open(struct entry *e, const char key[HASH_HEX],
                                  const struct data_request *q, struct dataset *out,
                                  struct mil_error *err) {
-    char have[HASH_HEX];
-    TRY(st_open(e->path, &e->file, err));
-    const char *want = st_metadata(e->file, "checksum");
-    TRY(read_values(e, key, err));
+    const char *format = e->values.text[META_ROWS_FORMAT];
+    struct sealed_part parts[PARTS];
+    if (strcmp(e->values.text[META_KEY], key) != 0) return broken(e, "holds other data", err);
     TRY(copy_tensors(e, out, err));
     if (!bounds_sound(out, q->options->max_length))
         return broken(e, "the bounds of its samples are impossible", err);
-    struct parts p = parts_of(out);
-    TRY(checksum(e->values, &p, have, err));
-    if (!want || strcmp(want, have) != 0) return broken(e, "its checksum is wrong", err);
+    parts_of(out, parts);
+    TRY(sealed_check(e->path, e->file, &e->values, parts, PARTS, err));
     if (!tokens_sound(out, tokenizer_vocab_size(q->tokenizer)))
         return broken(e, "it holds an impossible token or label", err);
-    if (!counts_sound(e, out) || !format_known(e->values[META_ROWS_FORMAT]))
+    if (!counts_sound(e, out) || !format_known(format))
         return broken(e, "its counts are impossible", err);
-    snprintf(out->format, sizeof out->format, "%.31s", e->values[META_ROWS_FORMAT]);
+    snprintf(out->format, sizeof out->format, "%.31s", format);
     return MIL_OK;
 }
 
 enum mil_status data_entry_read(const char *path, const char key[HASH_HEX],
                                 const struct data_request *q, struct dataset *out, bool *found,
                                 struct mil_error *err) {
-    struct entry e = {.path = path};
-    struct stat s;
+    struct entry e = {.path = path, .values = {names, META, {FORMAT}}};
     memset(out, 0, sizeof *out);
-    *found = lstat(path, &s) == 0;
-    if (!*found)
-        return errno == ENOENT || errno == ENOTDIR
-                   ? MIL_OK
-                   : error_errno(err, errno, "%s: cannot look at", path);
-    if (!S_ISREG(s.st_mode)) return broken(&e, "is not a regular file", err);
+    *found = true;
+    TRY(sealed_open(path, UINT64_MAX, &e.values, &e.file, err));
+    *found = e.file != NULL;
+    if (!*found) return MIL_OK;
     enum mil_status st = read_open(&e, key, q, out, err);
     st_free(&e.file);
     if (st != MIL_OK) dataset_release(out);

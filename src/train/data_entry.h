@@ -23,9 +23,8 @@ enum mil_status data_entry_key(const struct data_request *q, char key[HASH_HEX],
 
 #define DATA_ENTRY_NAME (HASH_HEX + 12)
 void data_entry_name(const char key[HASH_HEX], char name[DATA_ENTRY_NAME]);
-/* A name that data_entry_name makes, or the temporary one of such a file. */
+/* A name that data_entry_name makes. */
 bool data_entry_is_name(const char *name);
-bool data_entry_is_temporary(const char *name);
 
 uint64_t data_entry_bytes(const struct dataset *d); /* at most, as a file */
 enum mil_status data_entry_write(const char *path, const char key[HASH_HEX],

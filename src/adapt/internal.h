@@ -27,8 +27,10 @@ void pattern_free(struct pattern **p);
 /* MIL_USAGE when the match exceeds its step limit (a pattern made to blow up). */
 enum mil_status pattern_matches(const struct pattern *p, const char *subject, bool *out,
                                 struct mil_error *err);
-/* PEFT's lookup in rank_pattern and alpha_pattern: is `text` a pattern for the module's name, or for its end after a
- * dot? */
+/* A key of rank_pattern or alpha_pattern: a pattern for the module's name, or for its end after a dot. */
+enum mil_status pattern_new_key(const char *where, const char *text, struct pattern **out,
+                                struct mil_error *err);
+/* The same at once: does key `text` match the module's name? */
 enum mil_status pattern_names(const char *where, const char *text, const char *module, bool *out,
                               struct mil_error *err);
 
@@ -40,11 +42,19 @@ struct target_rules {
     const char *const *names;
     size_t n;
     bool regex;
+    /* layers_to_transform; NULL: all.  As in PEFT it restricts suffixes and all-linear, not a name that is a
+     * module's whole path. */
+    const int64_t *layers;
+    size_t n_layers;
 };
 /* Set selected[module_number] for what the rules match, clear the rest.  strict: every name must
  * match something (MIL_USAGE with the nearest name). */
 enum mil_status select_modules(int64_t layers, const struct target_rules *rules, bool strict,
                                bool *selected, struct mil_error *err);
+
+/* "<where>: 'target' matches no module; did you mean 'x'?" MIL_USAGE. */
+enum mil_status select_no_match(const char *where, const char *target, bool regex, int64_t layers,
+                                struct mil_error *err);
 
 /* ---- options (options.c), shapes (shapes.c) ---- */
 
@@ -71,7 +81,7 @@ enum mil_status adapter_new(const struct adapter_options *o, size_t n, struct ad
 /* The arrays of a delta of this form, [rows, cols] each; those the form lacks are left out. */
 enum { DELTA_PARTS = 6 };
 struct delta_part {
-    const char *name; /* "A0", "B0", "delta_A", "delta_B", "lambda", "magnitude" */
+    const char *name; /* "A0", "B0", "delta_A", "delta_B", "lambda", "pruned", "magnitude" */
     size_t offset;    /* of its float * in struct delta */
     int64_t rows, cols;
     bool trained;

@@ -82,15 +82,22 @@ enum mil_status pattern_matches(const struct pattern *p, const char *subject, bo
         p->text, subject, STEP_LIMIT);
 }
 
-enum mil_status pattern_names(const char *where, const char *text, const char *module, bool *out,
-                              struct mil_error *err) {
+enum mil_status pattern_new_key(const char *where, const char *text, struct pattern **out,
+                                struct mil_error *err) {
     struct str whole = {0};
-    struct pattern *p = NULL;
+    *out = NULL;
     str_addf(&whole, "(?:.*\\.)?(?:%s)", text);
     enum mil_status st = str_status(&whole, err);
-    if (st == MIL_OK) st = pattern_new(where, str_c(&whole), &p, err);
-    if (st == MIL_OK) st = pattern_matches(p, module, out, err);
-    pattern_free(&p);
+    if (st == MIL_OK) st = pattern_new(where, str_c(&whole), out, err);
     str_release(&whole);
+    return st;
+}
+
+enum mil_status pattern_names(const char *where, const char *text, const char *module, bool *out,
+                              struct mil_error *err) {
+    struct pattern *p = NULL;
+    TRY(pattern_new_key(where, text, &p, err));
+    enum mil_status st = pattern_matches(p, module, out, err);
+    pattern_free(&p);
     return st;
 }

@@ -166,8 +166,14 @@ static bool layer_wanted(const json_t *root, int64_t layer) {
 
 enum mil_status peft_config_select(const struct peft_config *c, int64_t layers, bool *selected,
                                    struct mil_error *err) {
-    struct target_rules in = {"target_modules", c->targets, c->n_targets, c->targets_regex};
-    struct target_rules out = {"exclude_modules", c->excluded, c->n_excluded, c->excluded_regex};
+    struct target_rules in = {.where = "target_modules",
+                              .names = c->targets,
+                              .n = c->n_targets,
+                              .regex = c->targets_regex};
+    struct target_rules out = {.where = "exclude_modules",
+                               .names = c->excluded,
+                               .n = c->n_excluded,
+                               .regex = c->excluded_regex};
     int64_t n = layers * MODULES;
     TRY(select_modules(layers, &in, false, selected, err));
     bool *excluded = mem_alloc(MEM_OTHER, (size_t)n, sizeof *excluded);

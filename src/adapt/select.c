@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* select.c - which modules a target specification means, as PEFT understands target_modules:
- * a list holds exact names or suffixes that begin after a dot; a single string is a regular
- * expression over the whole name; "all-linear" is every linear module of the layers, not the head.
- */
+ * a list holds exact names or suffixes that begin after a dot; a single string is a regular expression over
+ * the whole name; "all-linear" is every linear module of the layers, not the head.  layers_to_transform keeps of
+ * suffixes those in its layers.  Where PEFT is silent about a name, a layer or a pattern that matches nothing, this is
+ * an error.  tests/adapt/data/selection.json holds PEFT's answers. */
 #include <stdio.h>
 #include <string.h>
 
@@ -13,15 +14,8 @@ void module_name(char out[MODULE_NAME_CAP], int64_t layer, enum module m) {
     snprintf(out, MODULE_NAME_CAP, "model.layers.%lld.%s", (long long)layer, module_path(m));
 }
 
-/* name is `target`, or ends with it right after a dot. */
-static bool names_module(const char *name, const char *target) {
-    size_t n = strlen(name), t = strlen(target);
-    if (t == 0 || t > n || strcmp(name + n - t, target) != 0) return false;
-    return t == n || name[n - t - 1] == '.';
-}
-
-static enum mil_status no_match(const struct target_rules *rules, const char *target,
-                                int64_t layers, struct mil_error *err) {
+enum mil_status select_no_match(const char *where, const char *target, bool regex, int64_t layers,
+                                struct mil_error *err) {
     const char *known[2 * MODULES + 1];
     struct str list = {0};
     for (int m = 0; m < MODULES; m++) {
@@ -30,12 +24,11 @@ static enum mil_status no_match(const struct target_rules *rules, const char *ta
         str_addf(&list, "%s%s", m ? ", " : "", known[m]);
     }
     known[2 * (size_t)MODULES] = "all-linear";
-    const char *nearest =
-        rules->regex ? NULL : str_nearest(target, known, sizeof known / sizeof *known);
+    const char *nearest = regex ? NULL : str_nearest(target, known, sizeof known / sizeof *known);
     enum mil_status st =
         error_set(err, MIL_USAGE,
                   "%s: '%.100s' matches no module%s%s%s; the model has layers 0 to %lld with %s",
-                  rules->where, target, nearest ? "; did you mean '" : "", nearest ? nearest : "",
+                  where, target, nearest ? "; did you mean '" : "", nearest ? nearest : "",
                   nearest ? "'?" : "", (long long)layers - 1, str_c(&list));
     str_release(&list);
     return st;
@@ -54,18 +47,30 @@ static enum mil_status select_regex(int64_t layers, const struct target_rules *r
         any |= selected[i];
     }
     pattern_free(&p);
-    if (st == MIL_OK && strict && !any) st = no_match(rules, rules->names[0], layers, err);
+    if (st == MIL_OK && strict && !any)
+        st = select_no_match(rules->where, rules->names[0], true, layers, err);
     return st;
 }
 
-/* Mark what one list entry names; true if anything. */
-static bool select_name(int64_t layers, const char *target, bool *selected) {
+static bool layer_wanted(const struct target_rules *rules, int64_t layer) {
+    bool wanted = rules->n_layers == 0;
+    for (size_t i = 0; i < rules->n_layers; i++) wanted |= rules->layers[i] == layer;
+    return wanted;
+}
+
+/* Mark what one list entry names; true if anything, in whatever layer. */
+static bool select_name(int64_t layers, const struct target_rules *rules, const char *target,
+                        bool *selected) {
     char name[MODULE_NAME_CAP];
     bool any = false, all = strcmp(target, "all-linear") == 0;
+    size_t t = strlen(target);
     for (int64_t i = 0; i < layers * MODULES; i++) {
         module_name(name, i / MODULES, (enum module)(i % MODULES));
-        if (!all && !names_module(name, target)) continue;
-        selected[i] = any = true;
+        size_t n = strlen(name);
+        bool whole = strcmp(name, target) == 0,
+             end = t > 0 && t < n && name[n - t - 1] == '.' && strcmp(name + n - t, target) == 0;
+        any |= whole || end || all;
+        if (whole || ((end || all) && layer_wanted(rules, i / MODULES))) selected[i] = true;
     }
     return any;
 }
@@ -83,16 +88,14 @@ enum mil_status select_modules(int64_t layers, const struct target_rules *rules,
         return error_set(err, MIL_USAGE, "%s: one regular expression, not %zu", rules->where,
                          rules->n);
     for (size_t i = 0; i < rules->n; i++)
-        if (!select_name(layers, rules->names[i], selected) && strict)
-            return no_match(rules, rules->names[i], layers, err);
+        if (!select_name(layers, rules, rules->names[i], selected) && strict)
+            return select_no_match(rules->where, rules->names[i], rules->regex, layers, err);
     return MIL_OK;
 }
 
-/* Clear what layers_to_transform leaves out. */
-static enum mil_status keep_layers(const struct model_config *c, const struct adapter_options *o,
-                                   bool *selected, struct mil_error *err) {
-    if (o->n_layers == 0) return MIL_OK;
-    if (o->targets_regex)
+static enum mil_status check_layers(const struct model_config *c, const struct adapter_options *o,
+                                    struct mil_error *err) {
+    if (o->n_layers > 0 && o->targets_regex)
         return error_set(err, MIL_USAGE,
                          "layers_to_transform does not go with target_modules as one pattern: name "
                          "the layers in the pattern");
@@ -101,17 +104,15 @@ static enum mil_status keep_layers(const struct model_config *c, const struct ad
             return error_set(err, MIL_USAGE,
                              "layers_to_transform: layer %lld, the model has layers 0 to %lld",
                              (long long)o->layers[i], (long long)c->layers - 1);
-    for (int64_t layer = 0; layer < c->layers; layer++) {
-        bool wanted = false;
-        for (size_t i = 0; i < o->n_layers; i++) wanted |= o->layers[i] == layer;
-        for (int m = 0; !wanted && m < MODULES; m++) selected[layer * MODULES + m] = false;
-    }
     return MIL_OK;
 }
 
 static enum mil_status drop_excluded(const struct model_config *c, const struct adapter_options *o,
                                      bool *selected, struct mil_error *err) {
-    struct target_rules rules = {"exclude_modules", o->excluded, o->n_excluded, o->excluded_regex};
+    struct target_rules rules = {.where = "exclude_modules",
+                                 .names = o->excluded,
+                                 .n = o->n_excluded,
+                                 .regex = o->excluded_regex};
     size_t n = (size_t)c->layers * MODULES;
     if (o->n_excluded == 0) return MIL_OK;
     bool *excluded = mem_alloc(MEM_OTHER, n, sizeof *excluded);
@@ -124,9 +125,14 @@ static enum mil_status drop_excluded(const struct model_config *c, const struct 
 
 enum mil_status adapter_select(const struct model_config *c, const struct adapter_options *o,
                                bool *selected, struct mil_error *err) {
-    struct target_rules rules = {"target_modules", o->targets, o->n_targets, o->targets_regex};
+    struct target_rules rules = {.where = "target_modules",
+                                 .names = o->targets,
+                                 .n = o->n_targets,
+                                 .regex = o->targets_regex,
+                                 .layers = o->layers,
+                                 .n_layers = o->n_layers};
+    TRY(check_layers(c, o, err));
     TRY(select_modules(c->layers, &rules, true, selected, err));
-    TRY(keep_layers(c, o, selected, err));
     TRY(drop_excluded(c, o, selected, err));
     for (int64_t i = 0; i < c->layers * MODULES; i++)
         if (selected[i]) return MIL_OK;

@@ -7,28 +7,79 @@
 #include "adapt/whole.h"
 #include "core/mem.h"
 
-/* The value of the first pattern that matches the module's name or its end after a dot; *found is left alone
- * where none does. */
-static enum mil_status pattern_value(const char *where, const struct adapter_pattern *patterns,
-                                     size_t n, const char *module, double *found,
-                                     struct mil_error *err) {
-    for (size_t i = 0; i < n; i++) {
+/* Keys of rank_pattern or alpha_pattern, ready to be looked up. */
+struct lookup {
+    const char *where;
+    const struct adapter_pattern *keys;
+    size_t n;
+    struct pattern **compiled; /* n */
+    bool *used;                /* n: it matched an adapted module, perhaps behind another key */
+};
+
+static void lookup_release(struct lookup *l) {
+    for (size_t i = 0; l->compiled && i < l->n; i++) pattern_free(&l->compiled[i]);
+    mem_free(l->compiled);
+    mem_free(l->used);
+}
+
+static enum mil_status lookup_init(struct lookup *l, const char *where,
+                                   const struct adapter_pattern *keys, size_t n,
+                                   struct mil_error *err) {
+    *l = (struct lookup){.where = where, .keys = keys, .n = n};
+    l->compiled = mem_calloc(MEM_OTHER, n + 1, sizeof *l->compiled);
+    l->used = mem_calloc(MEM_OTHER, n + 1, sizeof *l->used);
+    if (!l->compiled || !l->used) return error_nomem(err, n * sizeof *l->compiled);
+    for (size_t i = 0; i < n; i++)
+        TRY(pattern_new_key(where, keys[i].pattern, &l->compiled[i], err));
+    return MIL_OK;
+}
+
+/* The value of the first key that matches the module's name or its end after a dot; *value is left alone where none
+ * does. */
+static enum mil_status lookup_value(struct lookup *l, const char *module, double *value,
+                                    struct mil_error *err) {
+    bool found = false;
+    for (size_t i = 0; i < l->n; i++) {
         bool matches;
-        TRY(pattern_names(where, patterns[i].pattern, module, &matches, err));
+        TRY(pattern_matches(l->compiled[i], module, &matches, err));
         if (!matches) continue;
-        *found = patterns[i].value;
-        return MIL_OK;
+        l->used[i] = true;
+        if (!found) *value = l->keys[i].value;
+        found = true;
     }
     return MIL_OK;
 }
 
+/* Every key matched an adapted module.  One that names others says so, one that names none at all is misspelled. */
+static enum mil_status lookup_check(const struct lookup *l, int64_t layers, struct mil_error *err) {
+    char name[MODULE_NAME_CAP];
+    for (size_t i = 0; i < l->n; i++) {
+        if (l->used[i]) continue;
+        bool matches = false;
+        for (int64_t k = 0; k < layers * MODULES && !matches; k++) {
+            module_name(name, k / MODULES, (enum module)(k % MODULES));
+            TRY(pattern_matches(l->compiled[i], name, &matches, err));
+        }
+        if (!matches) return select_no_match(l->where, l->keys[i].pattern, false, layers, err);
+        return error_set(err, MIL_USAGE,
+                         "%s: '%.100s' matches only modules that are not adapted, such as %s: add "
+                         "them to target_modules, or remove the pattern",
+                         l->where, l->keys[i].pattern, name);
+    }
+    return MIL_OK;
+}
+
+struct lookups {
+    struct lookup ranks, alphas;
+};
+
 static enum mil_status fill(const struct adapter_options *o, const struct method *method,
-                            struct delta *d, struct mil_error *err) {
+                            struct lookups *l, struct delta *d, struct mil_error *err) {
     char name[MODULE_NAME_CAP];
     double r = (double)o->r, alpha = o->alpha, most = (double)(d->m < d->n ? d->m : d->n);
     module_name(name, d->layer, d->module);
-    TRY(pattern_value("rank_pattern", o->ranks, o->n_ranks, name, &r, err));
-    TRY(pattern_value("alpha_pattern", o->alphas, o->n_alphas, name, &alpha, err));
+    TRY(lookup_value(&l->ranks, name, &r, err));
+    TRY(lookup_value(&l->alphas, name, &alpha, err));
     if (!(r >= 1) || r != floor(r))
         return error_set(err, MIL_USAGE,
                          "rank_pattern: the rank of %s is %g: it must be a whole number from 1",
@@ -36,10 +87,9 @@ static enum mil_status fill(const struct adapter_options *o, const struct method
     if (r > most)
         return error_set(err, MIL_USAGE, "r is %.0f, but %s is %lld x %lld: r is at most %.0f", r,
                          name, (long long)d->m, (long long)d->n, most);
-    if (!isfinite(alpha) || alpha == 0)
-        return error_set(err, MIL_USAGE,
-                         "alpha_pattern: the alpha of %s is %g: it must be finite and not 0", name,
-                         alpha);
+    if (!isfinite(alpha) || alpha <= 0)
+        return error_set(err, MIL_USAGE, "alpha_pattern: the alpha of %s is %g: it must be above 0",
+                         name, alpha);
     d->r = (int64_t)r;
     d->form = method->form;
     d->dora = o->dora;
@@ -49,25 +99,38 @@ static enum mil_status fill(const struct adapter_options *o, const struct method
     return MIL_OK;
 }
 
+/* Fill d [layers * MODULES] from the front with what is selected. */
+static enum mil_status fill_selected(const struct model_config *c, const struct adapter_options *o,
+                                     const struct method *method, const bool *selected,
+                                     struct lookups *l, struct delta *d, size_t *n,
+                                     struct mil_error *err) {
+    for (int64_t i = 0; i < c->layers * MODULES; i++) {
+        if (!selected[i]) continue;
+        enum module m = (enum module)(i % MODULES);
+        d[*n] = (struct delta){
+            .layer = i / MODULES, .module = m, .m = module_rows(c, m), .n = module_cols(c, m)};
+        TRY(fill(o, method, l, &d[(*n)++], err));
+    }
+    TRY(lookup_check(&l->ranks, c->layers, err));
+    return lookup_check(&l->alphas, c->layers, err);
+}
+
 enum mil_status adapter_shapes(const struct model_config *c, const struct adapter_options *o,
                                const struct method *method, struct delta **out, size_t *n,
                                struct mil_error *err) {
     size_t all = (size_t)c->layers * MODULES;
+    struct lookups l = {0};
     bool *selected = mem_calloc(MEM_OTHER, all, sizeof *selected);
     struct delta *d = mem_calloc(MEM_ADAPTER, all, sizeof *d);
     enum mil_status st = selected && d ? MIL_OK : error_nomem(err, all * sizeof *d);
     *out = NULL;
     *n = 0;
     if (st == MIL_OK) st = adapter_select(c, o, selected, err);
-    for (size_t i = 0; st == MIL_OK && i < all; i++) {
-        if (!selected[i]) continue;
-        enum module m = (enum module)(i % MODULES);
-        d[*n] = (struct delta){.layer = (int64_t)(i / MODULES),
-                               .module = m,
-                               .m = module_rows(c, m),
-                               .n = module_cols(c, m)};
-        st = fill(o, method, &d[(*n)++], err);
-    }
+    if (st == MIL_OK) st = lookup_init(&l.ranks, "rank_pattern", o->ranks, o->n_ranks, err);
+    if (st == MIL_OK) st = lookup_init(&l.alphas, "alpha_pattern", o->alphas, o->n_alphas, err);
+    if (st == MIL_OK) st = fill_selected(c, o, method, selected, &l, d, n, err);
+    lookup_release(&l.ranks);
+    lookup_release(&l.alphas);
     mem_free(selected);
     if (st == MIL_OK)
         *out = d;

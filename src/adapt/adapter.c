@@ -55,6 +55,8 @@ size_t delta_parts(const struct delta *d, struct delta_part out[DELTA_PARTS]) {
         out[n++] = (struct delta_part){"delta_B", offsetof(struct delta, db), d->m, d->r, true};
     if (f == DELTA_SCALED)
         out[n++] = (struct delta_part){"lambda", offsetof(struct delta, e), 1, d->r, true};
+    if (f == DELTA_SCALED)
+        out[n++] = (struct delta_part){"pruned", offsetof(struct delta, pruned), 1, d->r, false};
     if (d->dora)
         out[n++] =
             (struct delta_part){"magnitude", offsetof(struct delta, magnitude), 1, d->m, true};

@@ -80,7 +80,8 @@ struct delta {
     bool dora; /* it has a magnitude */
     float *a0, *b0, *da,
         *db;          /* host; NULL where the form has none (method.h); LORA's a0 is A's start */
-    float *e;         /* [r], SCALED only */
+    float *e;         /* [r], SCALED only, as */
+    float *pruned;    /* [r]: 1 where AdaLoRA's mask keeps e at 0, else 0 */
     float *magnitude; /* [m], with dora only */
 };
 /* A trained whole tensor of the model beside the factors: modules_to_save and bias (whole.c). */
@@ -148,7 +149,8 @@ enum mil_status adapter_load(const char *dir, const struct checkpoint *base, str
                              struct mil_error *err);
 
 /* The arrays of an adapter one by one, what bit-exact resume needs (A0 cannot be had from the saved A = A0 + dA
- * without rounding): per module as far as it has them A0, B0, delta_A, delta_B, lambda, magnitude, then whole tensors. */
+ * without rounding): per module as far as it has them A0, B0, delta_A, delta_B, lambda, pruned, magnitude, then whole
+ * tensors. */
 struct adapter_tensor {
     char name[128]; /* "model.layers.0.self_attn.q_proj.delta_A" */
     float *data;
@@ -177,6 +179,21 @@ enum mil_status adapter_gradients(struct adapter_runtime *rt, double *penalty,
                                   struct mil_error *err);
 enum mil_status adapter_updated(struct adapter_runtime *rt, const struct adapter_update *u,
                                 struct mil_error *err);
+/* What the method keeps from step to step beside the adapter's arrays (AdaLoRA's averages), for checkpoints: tensors
+ * of the backend, adapter_state_count of them. */
+struct adapter_state {
+    char name[128]; /* "model.layers.0.self_attn.q_proj.delta_A.importance" */
+    struct tensor tensor;
+};
+size_t adapter_state_count(const struct adapter_runtime *rt);
+void adapter_state_at(const struct adapter_runtime *rt, size_t i, struct adapter_state *out);
+/* Methods that reduce ranks while they train.  Does the schedule fit into so many steps (MIL_USAGE with the remedy)?
+ * How many entries of Lambda the budget leaves after a step, and whether masks are chosen then; 0, false for other
+ * methods.  The rank of a module: entries that are not masked; r in other methods. */
+enum mil_status adapter_check_schedule(const struct adapter_options *o, int64_t total_steps,
+                                       struct mil_error *err);
+int64_t adapter_budget(const struct adapter *a, int64_t step, int64_t total_steps, bool *due);
+int64_t adapter_module_rank(const struct adapter *a, size_t i);
 /* How many optimiser params and elements the options' adapter has. */
 enum mil_status adapter_count(const struct model_config *c, const struct adapter_options *o,
                               size_t *modules, size_t *params, int64_t *elements,

@@ -193,8 +193,7 @@ static void refresh_a(const struct delta_runtime *d, struct stream *s, struct te
     if (is_pair(d)) be_copy(s, tensor_rows(d->a, d->r, d->r), d->da);
 }
 
-void delta_refresh(const struct delta_runtime *d, struct stream *s, struct tensor sum) {
-    refresh_a(d, s, sum);
+void delta_refresh_b(const struct delta_runtime *d, struct stream *s, struct tensor sum) {
     if (d->form == DELTA_SCALED) {
         struct tensor scaled = tensor_of(sum.data, d->real, d->m, d->r);
         be_scale_cols(s, scaled, d->db, d->e);
@@ -202,6 +201,11 @@ void delta_refresh(const struct delta_runtime *d, struct stream *s, struct tenso
     } else if (d->form != DELTA_FIXED_B) {
         be_scale_copy(s, tensor_cols(d->b, 0, d->r), d->db, d->scale);
     }
+}
+
+void delta_refresh(const struct delta_runtime *d, struct stream *s, struct tensor sum) {
+    refresh_a(d, s, sum);
+    delta_refresh_b(d, s, sum);
 }
 
 void delta_refresh_frozen(const struct delta_runtime *d, struct stream *s) {

@@ -12,7 +12,7 @@
  *              real (masters)              act (operands of products)
  *     a0 [r, n]  da [r, n]  grad_da        a  [k, n] = [A0 + dA ; dA]      (FIXED_B: dA)
  *     b0 [m, r]  db [m, r]  grad_db        b  [m, k] = s [dB | B0]         (FIXED_B: s B0; SCALED: s dB diag(e))
- *     e [1, r]              grad_e         a0_act [r, n], with dropout and the pair form only
+ *     e, pruned [1, r]      grad_e         a0_act [r, n], with dropout and the pair form only
  *     magnitude [1, m]      grad_magnitude
  * grad_db of the SCALED form is that of dB diag(e) until the step's end (adalora.c). */
 struct delta_runtime {
@@ -24,7 +24,7 @@ struct delta_runtime {
     double scale, dropout; /* dropout: 0 where it is not trained */
     uint32_t number;       /* of the module, in the random streams */
     bool trainable;
-    struct tensor a0, b0, da, db, e, magnitude;
+    struct tensor a0, b0, da, db, e, pruned, magnitude;
     struct tensor grad_da, grad_db, grad_e, grad_magnitude;
     struct tensor a, b, a0_act;
     /* with a magnitude: W (borrowed from the model), its squared row norms and the factor f, real [1, m] (dora.c) */
@@ -39,6 +39,8 @@ extern const struct linear_adapter_ops dora_ops;
 /* Renew the compute copies after the masters changed.  sum: real scratch of at least r * max(n, m) elements,
  * needed where act and real differ. */
 void delta_refresh(const struct delta_runtime *d, struct stream *s, struct tensor sum);
+/* Those of e and dB only. */
+void delta_refresh_b(const struct delta_runtime *d, struct stream *s, struct tensor sum);
 /* The copies that never change: those of b0 and a0. */
 void delta_refresh_frozen(const struct delta_runtime *d, struct stream *s);
 /* dora.c.  Squared row norms of W, once it is at hand; the factor from the compute copies; scratch: act and real

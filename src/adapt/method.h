@@ -44,6 +44,8 @@ struct method_init {
 
 /* What a method does in every optimiser step beyond the parameters' updates (adalora.c).  All may be NULL. */
 struct adapter_runtime;
+struct adapter_state;
+struct delta_runtime;
 struct adapter_update {
     int64_t step, total_steps; /* of the update: from 1 */
     double grad_scale;         /* what the update multiplied gradients by (clipping) */
@@ -52,6 +54,10 @@ struct method_step {
     /* Made when the adapter is attached to train, and freed. */
     enum mil_status (*open)(struct adapter_runtime *rt, struct mil_error *err);
     void (*close)(struct adapter_runtime *rt);
+    /* Bytes of what open makes, by the shapes of n modules. */
+    size_t (*bytes)(const struct delta_runtime *d, size_t n);
+    /* How many tensors it keeps from step to step (adapter_state); the i-th of them, unless out is NULL. */
+    size_t (*state)(const struct adapter_runtime *rt, size_t i, struct adapter_state *out);
     /* All micro-batches are done: complete the gradients; adds what the method adds to the loss to *penalty. */
     enum mil_status (*gradients)(struct adapter_runtime *rt, double *penalty,
                                  struct mil_error *err);

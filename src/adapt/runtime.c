@@ -22,6 +22,7 @@ static struct tensor *master_of(struct delta_runtime *d, const struct delta_part
     case offsetof(struct delta, da): return &d->da;
     case offsetof(struct delta, db): return &d->db;
     case offsetof(struct delta, e): return &d->e;
+    case offsetof(struct delta, pruned): return &d->pruned;
     default: return &d->magnitude;
     }
 }
@@ -350,6 +351,15 @@ enum mil_status adapter_updated(struct adapter_runtime *rt, const struct adapter
     return step && step->updated ? step->updated(rt, u, err) : MIL_OK;
 }
 
+size_t adapter_state_count(const struct adapter_runtime *rt) {
+    const struct method_step *step = step_of(rt);
+    return step && step->state ? step->state(rt, 0, NULL) : 0;
+}
+
+void adapter_state_at(const struct adapter_runtime *rt, size_t i, struct adapter_state *out) {
+    step_of(rt)->state(rt, i, out);
+}
+
 /* ---- shapes alone: plan and skeleton ---- */
 
 /* Shapes of what the options select: *n of them in *out (mem_free). */
@@ -375,15 +385,19 @@ static enum mil_status shapes_of(const struct model_config *c, const struct adap
 enum mil_status adapter_plan(const struct model_config *c, const struct adapter_options *o,
                              bool trainable, enum dtype act, struct plan *plan,
                              struct mil_error *err) {
+    const struct method *method;
     struct delta_runtime *d;
     struct arena arena;
     size_t n = 0;
+    TRY(method_find(o->method, &method, err));
     TRY(shapes_of(c, o, trainable, act, &d, &n, err));
     /* On the CPU in f32 the masters are the host's own arrays: counted once. */
     arena_init_sizing(&arena, NULL, PLAN_SESSION);
     lay_out(&arena, d, n, (struct slab_parts){true, trainable}, plan);
     if (dora_bytes(d, n) > 0)
         plan_add(plan, PLAN_SESSION, dora_bytes(d, n), "adapter: row factors' scratch");
+    if (trainable && method->step && method->step->bytes)
+        plan_add(plan, PLAN_SESSION, method->step->bytes(d, n), "adapter: state of the method");
     mem_free(d);
     TRY(adapter_plan_wholes(c, o, trainable, act, plan, err));
     return plan->status == MIL_OK ? MIL_OK : error_nomem(err, 0);

@@ -27,7 +27,8 @@ the input of the low-rank branch only: y = c (W x + s B A x'); PEFT also drops t
 AdaLoRA: backward, clipping, step, update_and_allocate, zero_grad, in this order, steps from 1;
 `loss` is the data's, `penalty` orth_reg_weight times the regulariser, `budget` and `ranks` stand after
 the step.  lora_ga: the gradient is that of the first batches' mean losses, averaged (one padded
-batch a backward pass, as PEFT counts).
+batch a backward pass, as PEFT counts).  PEFT's `stable` scale leaves A's rows at norm 1 and keeps the
+singular values in B's columns; lora_ga_paper has the authors' code's, m^(1/4) / sqrt(gamma) in both.
 """
 import contextlib
 import json
@@ -77,9 +78,12 @@ class Case:
         if self.method == "adalora":
             out += [f"{k}={v}" for k, v in ADALORA.items()]
         if self.method == "lora_ga":
+            more = {"lora_ga_direction": "ArB2r", "lora_ga_scale": "stable"} | self.more
             out.append("lora_ga_batches=2")
+        else:
+            more = self.more
         return out + [f"{k}={v if isinstance(v, str) else json.dumps(v)}"
-                      for k, v in (self.more | self.peft).items()]
+                      for k, v in (more | self.peft).items()]
 
 
 def cases():
@@ -95,7 +99,7 @@ def cases():
     yield Case("lora_ga", "lora_ga", "lora_ga")
     for direction in ("A2rBr", "ArBr"):
         yield Case(f"lora_ga_{direction}", "lora_ga", "lora_ga", more={"lora_ga_direction": direction})
-    for scale in ("weight_svd", "gd_scale", "unit"):
+    for scale in ("weight_svd", "gd_scale", "unit", "paper"):
         yield Case(f"lora_ga_{scale}", "lora_ga", "lora_ga", more={"lora_ga_scale": scale})
     yield Case("lora_ga_dora", "lora_ga", "lora_ga", dora=True)
     yield Case("lora_ga_rslora", "lora_ga", "lora_ga", alpha=6, rslora=True)
@@ -249,7 +253,11 @@ def set_start(case, scale, name, layer, original):
         b0, a0 = triplets(original, case.init, layer.r["default"], s, number)
         a.data, b.data = torch.tensor(a0), torch.tensor(b0)
         base.weight.data = original - s * b.data @ a.data
-    elif case.init == "lora_ga":  # PEFT takes the product through float32
+    elif case.init == "lora_ga":
+        if case.more.get("lora_ga_scale") == "paper":
+            stable = base.out_features**0.25 / 16**0.5
+            a.data, b.data = stable * a.data, stable * b.data / b.data.norm(dim=0)
+        # again: PEFT takes the product through float32
         base.weight.data = original - s * b.data @ a.data
         if case.dora:
             layer.lora_magnitude_vector["default"].weight.data = torch.linalg.norm(original, dim=1)
@@ -300,7 +308,7 @@ def build(case, scale):
                             init_lora_weights=peft_init, **case.peft,
                             lora_ga_config=None if peft_init != "lora_ga" else LoraGAConfig(
                                 direction=case.more.get("lora_ga_direction", "ArB2r"),
-                                scale=case.more.get("lora_ga_scale", "stable")))
+                                scale=case.more.get("lora_ga_scale", "stable").replace("paper", "unit")))
     if case.init == "lora_ga":
         gradients(model, config, scale)
     with float64_inits():

@@ -10,10 +10,10 @@
 
 #include "model/model.h"
 
-/* act: q, k, v, o, g, u.  real: x_mid, the rstd columns, lse.  n1, n2 and h are not kept: the backward pass
- * computes them again, each in one pass over memory. */
+/* act: q, k, v, o, g, u.  real: x_mid, the rstd columns, lse; x_out, which belongs to the caller.  n1, n2 and h are not
+ * kept: the backward pass computes them again, each in one pass over memory. */
 struct layer_saved {
-    struct tensor rstd1, q, k, v, o, lse, x_mid, rstd2, g, u;
+    struct tensor rstd1, q, k, v, o, lse, x_mid, rstd2, g, u, x_out;
     struct adapter_saved adapter[MODULES];
 };
 
@@ -82,10 +82,17 @@ void layer_backward(struct pass *p, int64_t layer, struct tensor x, struct tenso
  * one a module; addend: real [T, m], may be y itself, or no data. */
 void linear_forward(struct pass *p, int64_t layer, enum module first, int n, struct tensor x,
                     struct tensor addend, const struct tensor *y, struct adapter_saved *saved);
+/* A module's output y = sum + addend (no data: none) and its gradient dy, act; y and addend are read where
+ * linear_has_factor holds, dy then becomes the gradient before the factor. */
+struct linear_output {
+    struct tensor dy, y, addend;
+};
+bool linear_has_factor(const struct model *m, int64_t layer, enum module module);
 /* Modules with one input x: parameter gradients += ...; dx = sum over them of dy W + adapter's part, rounded
- * once, or without data: not wanted.  dx: act or real [T, n]; dy: act, one a module.  x may lack data where none of
+ * once, or without data: not wanted.  dx: act or real [T, n]; out: one a module.  x may lack data where none of
  * the modules trains. */
 void linear_backward(struct pass *p, int64_t layer, enum module first, int n, struct tensor x,
-                     const struct tensor *dy, struct tensor dx, const struct adapter_saved *saved);
+                     const struct linear_output *out, struct tensor dx,
+                     const struct adapter_saved *saved);
 
 #endif

@@ -34,4 +34,5 @@ void layer_forward(struct pass *p, int64_t layer, struct tensor x, struct tensor
     linear_forward(p, layer, MODULE_GATE, 2, n, none, gu, &adapter[MODULE_GATE]);
     be_swiglu_fwd(s, h, saved->g, saved->u);
     linear_forward(p, layer, MODULE_DOWN, 1, h, saved->x_mid, &x_out, &adapter[MODULE_DOWN]);
+    saved->x_out = x_out;
 }

@@ -30,6 +30,10 @@ struct adapter_context {
 struct adapter_saved {
     struct tensor t[4];
 };
+/* What a module's sum became, y = f (sum) + addend + bias; without data: none. */
+struct module_output {
+    struct tensor y, addend, bias;
+};
 /* An adapter of one linear module y = W x, implemented in src/adapt: it adds terms to the products that make y
  * and dx, so that everything is summed before it is rounded.  x: act [T, n]; dy: act [T, m]. */
 struct linear_adapter;
@@ -42,14 +46,10 @@ struct linear_adapter_ops {
      * where the adapter scales the whole sum. */
     void (*forward)(const struct linear_adapter *a, const struct adapter_context *ctx,
                     struct tensor x, struct adapter_saved *saved, struct product_sum *y);
-    /* The sum is made: keep of it what backward needs.  In training only; NULL: nothing. */
-    void (*made)(const struct linear_adapter *a, const struct adapter_context *ctx,
-                 const struct product_sum *y, struct adapter_saved *saved);
-    /* The gradient before the factor f from dy, the gradient after it, in ctx->call until the caller has used it; parameters of
-     * the factor get theirs.  NULL: there is no factor. */
-    struct tensor (*before_factor)(const struct linear_adapter *a,
-                                   const struct adapter_context *ctx, struct tensor dy,
-                                   const struct adapter_saved *saved);
+    /* dy, the gradient after the factor f, becomes that before it; parameters of the factor get theirs.  NULL: there
+     * is no factor, and nobody reads a module's output in the backward pass. */
+    void (*before_factor)(const struct linear_adapter *a, const struct adapter_context *ctx,
+                          struct tensor dy, const struct module_output *out);
     /* Parameter gradients += ...; append to dx's terms (NULL: the input needs no gradient).  What they read stays
      * in ctx->call until the caller has used them.  dy: the gradient before the factor. */
     void (*backward)(const struct linear_adapter *a, const struct adapter_context *ctx,

@@ -18,7 +18,9 @@ struct train_screen {
     char model[4096];
     int64_t rank;
     double init_start, init_residual;
-    int width; /* digits of the number of steps */
+    int width;       /* digits of the number of steps */
+    char ranks[400]; /* of a layer's modules, as a line */
+    int64_t ranks_layer, ranks_kept, ranks_start, elements_kept;
 };
 
 /* Modules are made side by side: their seconds overlap.  The first one to be finished was among the
@@ -68,6 +70,28 @@ static void on_eval(void *ctx, const struct mil_eval_row *row) {
                 row->step, row->epoch, row->eval_loss, row->samples, row->seconds);
 }
 
+/* The modules of a layer stand in one line. */
+static void on_rank(void *ctx, const struct mil_rank_row *row) {
+    struct train_screen *s = ctx;
+    const char *dot = strrchr(row->module, '.');
+    if (row->index > 0 && row->layer != s->ranks_layer) screen_line("%s", s->ranks);
+    if (row->index == 0 || row->layer != s->ranks_layer)
+        snprintf(s->ranks, sizeof s->ranks, "ranks of layer %2" PRId64 " |", row->layer);
+    s->ranks_layer = row->layer;
+    size_t used = strlen(s->ranks);
+    snprintf(s->ranks + used, sizeof s->ranks - used, " %s %" PRId64, dot ? dot + 1 : row->module,
+             row->rank);
+    s->ranks_kept += row->rank;
+    s->ranks_start += row->start;
+    s->elements_kept += row->elements;
+    if (row->index + 1 < row->total) return;
+    screen_line("%s", s->ranks);
+    screen_line("ranks kept: %" PRId64 " of %" PRId64 ", %.1f a module on average; %" PRId64
+                " parameters in them",
+                s->ranks_kept, s->ranks_start, (double)s->ranks_kept / (double)row->total,
+                s->elements_kept);
+}
+
 static void on_checkpoint(void *ctx, int64_t step, const char *path) {
     (void)ctx;
     screen_line("checkpoint at step %" PRId64 " | %s", step, path);
@@ -104,6 +128,7 @@ static enum mil_status train(const struct train_args *args, const mil_config *co
                                             .on_start = on_start,
                                             .on_step = on_step,
                                             .on_eval = on_eval,
+                                            .on_rank = on_rank,
                                             .on_checkpoint = on_checkpoint,
                                             .on_profile = args->profile ? on_profile : NULL};
     cli_catch_stop();

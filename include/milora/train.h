@@ -116,8 +116,11 @@ void mil_train_plan_release(struct mil_train_plan *plan);
 struct mil_train_step {
     int64_t step, total_steps;
     double epoch;
-    double loss;      /* mean over the supervised tokens of this optimiser step */
-    double grad_norm; /* before clipping */
+    double loss;        /* mean over the supervised tokens of this optimiser step */
+    double grad_norm;   /* before clipping */
+    double regularizer; /* what the method adds to the loss, and */
+    int64_t
+        adalora_budget; /* how many of all ranks may stay after this step: AdaLoRA only, else 0 */
     double learning_rate;
     int64_t tokens, supervised_tokens; /* of this optimiser step */
     int64_t total_tokens;              /* since step 1, resumed runs included */
@@ -139,6 +142,14 @@ struct mil_init_row {
     const char *served_by; /* "dgesdd", "cache"; NULL: no factorisation */
     bool cached;
     double left; /* seconds until all are done; < 0: not known yet */
+};
+/* One adapted module at the end of a run whose method reduces ranks (AdaLoRA), in canonical order. */
+struct mil_rank_row {
+    size_t index, total;
+    const char *module; /* "model.layers.0.self_attn.q_proj" */
+    int64_t layer;
+    int64_t start, rank; /* at the first step, and left */
+    int64_t elements;    /* of what is left */
 };
 struct mil_eval_row {
     int64_t step;
@@ -176,6 +187,7 @@ struct mil_train_callbacks {
     void (*on_start)(void *ctx, const struct mil_train_facts *facts);
     void (*on_step)(void *ctx, const struct mil_train_step *step, bool logged);
     void (*on_eval)(void *ctx, const struct mil_eval_row *row);
+    void (*on_rank)(void *ctx, const struct mil_rank_row *row);
     void (*on_checkpoint)(void *ctx, int64_t step, const char *path);
     void (*on_profile)(void *ctx, const struct mil_train_profile *profile);
 };

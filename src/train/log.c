@@ -51,6 +51,10 @@ static void format_row(struct str *out, const struct mil_train_step *s,
     if (s) {
         add_real(out, "loss", s->loss);
         add_real(out, "grad_norm", s->grad_norm);
+        if (s->adalora_budget > 0) {
+            add_real(out, "regularizer", s->regularizer);
+            add_count(out, "adalora_budget", s->adalora_budget);
+        }
         add_real(out, "learning_rate", s->learning_rate);
         add_count(out, "tokens", s->tokens);
         add_count(out, "supervised_tokens", s->supervised_tokens);
@@ -74,6 +78,11 @@ static enum mil_status scalars(struct train_log *log, const struct mil_train_ste
     if (s) {
         TRY(tfevents_scalar(t, s->step, "train/loss", s->loss, err));
         TRY(tfevents_scalar(t, s->step, "train/grad_norm", s->grad_norm, err));
+        if (s->adalora_budget > 0) {
+            double budget = (double)s->adalora_budget;
+            TRY(tfevents_scalar(t, s->step, "train/regularizer", s->regularizer, err));
+            TRY(tfevents_scalar(t, s->step, "train/adalora_budget", budget, err));
+        }
         TRY(tfevents_scalar(t, s->step, "train/learning_rate", s->learning_rate, err));
         TRY(tfevents_scalar(t, s->step, "train/epoch", s->epoch, err));
         TRY(tfevents_scalar(t, s->step, "train/tokens_per_second", s->tokens_per_second, err));

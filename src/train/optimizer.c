@@ -88,12 +88,18 @@ void optimizer_step(struct optimizer *o, int64_t step, double norm,
         o->trainable->refresh(o->trainable->owner, s);
 }
 
-size_t optimizer_dead(const struct optimizer *o, const char *skip, char *out, size_t cap) {
+static bool ends_with_one(const char *name, const char *const *suffixes) {
+    for (; suffixes && *suffixes; suffixes++)
+        if (str_ends(name, *suffixes)) return true;
+    return false;
+}
+
+size_t optimizer_dead(const struct optimizer *o, const char *const *skip, char *out, size_t cap) {
     size_t dead = 0, used = 0;
     out[0] = 0;
     for (size_t i = 0; i < o->trainable->n; i++) {
         const char *name = o->trainable->params[i].name;
-        if (o->squares[i] != 0 || (skip && str_ends(name, skip))) continue;
+        if (o->squares[i] != 0 || ends_with_one(name, skip)) continue;
         if (dead++ >= 4) continue;
         int n = snprintf(out + used, cap - used, "%s%s", used ? ", " : "", name);
         used = n > 0 && used + (size_t)n < cap ? used + (size_t)n : used;

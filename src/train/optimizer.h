@@ -32,7 +32,7 @@ double optimizer_clip(double norm, double max_norm);
 void optimizer_step(struct optimizer *o, int64_t step, double norm,
                     const struct optimizer_rates *rates);
 /* Names of params whose last gradient was exactly zero into a comma-separated list (cut after a
- * few) and how many there are.  skip: a suffix of names to leave out, or NULL. */
-size_t optimizer_dead(const struct optimizer *o, const char *skip, char *out, size_t cap);
+ * few) and how many there are.  skip: NULL-terminated suffixes of names to leave out, or NULL. */
+size_t optimizer_dead(const struct optimizer *o, const char *const *skip, char *out, size_t cap);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "adapt/adalora.h"
 #include "adapt/adapter.h"
 #include "core/log.h"
 #include "core/mem.h"
@@ -167,6 +168,22 @@ static void set_schedule(struct session *s) {
                     (long long)s->schedule.warmup, (long long)s->total_steps, s->schedule.base);
 }
 
+/* A method that reduces ranks while it trains: its schedule fits, and is told. */
+static enum mil_status check_ranks(const struct session *s, struct mil_error *err) {
+    struct adapter_options given, o;
+    const struct method *method;
+    if (s->method->form != DELTA_SCALED || s->total_steps < 1) return MIL_OK;
+    config_adapter_options(s->config, &given);
+    TRY(adapter_check_schedule(&given, s->total_steps, err));
+    TRY(adapter_resolve(&given, &o, &method, err));
+    struct adalora_schedule at = adalora_schedule_of(&o.adalora, s->total_steps);
+    log_info("ranks: %lld a module, reduced after step %lld to an average of %lld at step %lld of "
+             "%lld, every %lld steps",
+             (long long)o.adalora.init_r, (long long)at.tinit, (long long)o.adalora.target_r,
+             (long long)at.last, (long long)s->total_steps, (long long)at.every);
+    return MIL_OK;
+}
+
 static int64_t longest_sample(const struct session *s) {
     int64_t longest = s->data.n ? 0 : s->max_length;
     for (int64_t i = 0; i < s->data.n; i++)
@@ -194,6 +211,7 @@ enum mil_status session_open(struct session *s, const struct config *config, enu
     TRY(count_trainable(s, err));
     TRY(need == SESSION_PLAN ? try_data(s, err) : open_data(s, err));
     set_schedule(s);
+    TRY(check_ranks(s, err));
     s->longest = longest_sample(s);
     return MIL_OK;
 }
@@ -252,6 +270,14 @@ static void data_facts(const struct dataset *d, struct mil_data_facts *out) {
     snprintf(out->format, sizeof out->format, "%s", d->n ? d->format : "");
 }
 
+/* The rank that a module starts with. */
+static int64_t rank_of(const struct config *c) {
+    struct adapter_options given, o;
+    const struct method *method;
+    config_adapter_options(c, &given);
+    return adapter_resolve(&given, &o, &method, NULL) == MIL_OK ? o.r : 0;
+}
+
 void session_facts(const struct session *s, const char *backend, struct mil_train_facts *out) {
     const struct config *c = s->config;
     *out = (struct mil_train_facts){
@@ -265,7 +291,7 @@ void session_facts(const struct session *s, const char *backend, struct mil_trai
         .parameters = model_config_parameters(&s->base->config),
         .trainable = s->trainable,
         .adapted_modules = s->adapted_modules,
-        .rank = s->method->adapter ? c->r : 0,
+        .rank = rank_of(c),
         .alpha = s->method->adapter ? config_alpha(c) : 0,
         .samples_per_step = s->per_step,
         .steps_per_epoch = s->epoch_steps,

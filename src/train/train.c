@@ -78,14 +78,24 @@ static enum mil_status not_finite(struct run *r, const struct step_sums *sums, d
 
 /* ---- one step ---- */
 
-/* A tensor that should learn and has no gradient is a wiring fault that a falling loss hides. Plain
- * LoRA's dA has none as long as dB = 0, which is until a step with a rate above 0 is done. */
+/* Tensors whose gradient from the data waits for another one to leave zero, NULL-terminated: plain LoRA's A for B = 0,
+ * AdaLoRA's P and Q for Lambda = 0. */
+static const char *const *delayed_parts(const struct run *r) {
+    static const char *const none[] = {NULL}, *const a[] = {".delta_A", NULL},
+                             *const both[] = {".delta_A", ".delta_B", NULL};
+    if (!r->adapter) return none;
+    enum delta_form form = r->adapter->method ? r->adapter->method->form : DELTA_LORA;
+    return form == DELTA_LORA ? a : form == DELTA_SCALED ? both : none;
+}
+
+/* A tensor that should learn and has no gradient is a wiring fault that a falling loss hides.  What waits for another
+ * does so until a step with a rate above 0 is done. */
 static void report_dead(const struct run *r, int64_t step) {
-    bool delayed = r->adapter && r->session.method->form == DELTA_LORA;
+    const char *const *delayed = delayed_parts(r);
     bool moved = r->progress.first_update > 0 && step == r->progress.first_update + 1;
     char names[400];
-    if (step != 1 && !(delayed && moved)) return;
-    const char *skip = delayed && !moved ? ".delta_A" : NULL;
+    if (step != 1 && !(*delayed && moved)) return;
+    const char *const *skip = moved ? NULL : delayed;
     size_t dead = optimizer_dead(&r->optimizer, skip, names, sizeof names);
     if (dead)
         log_warning("step %" PRId64 ": the gradient of %zu trainable tensors is exactly zero: %s",
@@ -116,22 +126,27 @@ enum mil_status run_update(struct run *r, struct mil_train_step *row, struct mil
     const struct adapter_update update = {step, r->session.total_steps,
                                           optimizer_clip(norm, rates.max_norm)};
     if (r->adapter) TRY(adapter_updated(r->runtime, &update, err));
+    bool masked;
     TRY(stream_sync(backend_stream(r->backend), err));
     if (rates.lr > 0 && !r->progress.first_update) r->progress.first_update = step;
     r->progress.step = step;
     r->progress.total_tokens += sums.tokens;
     double seconds = clock_seconds() - begun;
-    *row = (struct mil_train_step){.step = step,
-                                   .total_steps = r->session.total_steps,
-                                   .epoch = (double)step / (double)r->session.epoch_steps,
-                                   .loss = sums.loss / (double)sums.rows,
-                                   .grad_norm = norm,
-                                   .learning_rate = rates.lr,
-                                   .tokens = sums.tokens,
-                                   .supervised_tokens = sums.rows,
-                                   .total_tokens = r->progress.total_tokens,
-                                   .tokens_per_second = (double)sums.tokens / fmax(seconds, 1e-9),
-                                   .peak_rss_bytes = mem_peak_rss()};
+    *row = (struct mil_train_step){
+        .step = step,
+        .total_steps = r->session.total_steps,
+        .epoch = (double)step / (double)r->session.epoch_steps,
+        .loss = sums.loss / (double)sums.rows,
+        .grad_norm = norm,
+        .regularizer = penalty,
+        .adalora_budget =
+            r->adapter ? adapter_budget(r->adapter, step, r->session.total_steps, &masked) : 0,
+        .learning_rate = rates.lr,
+        .tokens = sums.tokens,
+        .supervised_tokens = sums.rows,
+        .total_tokens = r->progress.total_tokens,
+        .tokens_per_second = (double)sums.tokens / fmax(seconds, 1e-9),
+        .peak_rss_bytes = mem_peak_rss()};
     return MIL_OK;
 }
 
@@ -200,6 +215,26 @@ static enum mil_status loop(struct run *r, struct tally *t, struct mil_error *er
     return MIL_OK;
 }
 
+/* The ranks that a method like AdaLoRA leaves. */
+static void tell_ranks(const struct run *r) {
+    const struct adapter *a = r->adapter;
+    char name[160];
+    if (!a || !a->method || a->method->form != DELTA_SCALED || !r->on.on_rank) return;
+    for (size_t i = 0; i < a->n; i++) {
+        const struct delta *d = &a->deltas[i];
+        snprintf(name, sizeof name, "model.layers.%d.%s", (int)d->layer, module_path(d->module));
+        int64_t rank = adapter_module_rank(a, i);
+        const struct mil_rank_row row = {.index = i,
+                                         .total = a->n,
+                                         .module = name,
+                                         .layer = d->layer,
+                                         .start = d->r,
+                                         .rank = rank,
+                                         .elements = rank * (d->m + d->n + 1)};
+        r->on.on_rank(r->on.ctx, &row);
+    }
+}
+
 static void fill_result(const struct run *r, const struct tally *t, struct mil_train_result *out) {
     int64_t steps = r->progress.step - t->first_step + 1;
     *out = (struct mil_train_result){.steps = r->progress.step,
@@ -237,6 +272,7 @@ enum mil_status train_run(const struct config *config, const char *resume,
         if (st == MIL_OK) st = loop(r, &t, err);
         if (st == MIL_OK) st = run_profile_finish(r, err);
         if (st == MIL_OK) st = result_save(r, err);
+        if (st == MIL_OK) tell_ranks(r);
         if (out) fill_result(r, &t, out);
     }
     run_release(r);

@@ -27,9 +27,10 @@ struct delta_runtime {
     struct tensor a0, b0, da, db, e, pruned, magnitude;
     struct tensor grad_da, grad_db, grad_e, grad_magnitude;
     struct tensor a, b, a0_act;
-    /* with a magnitude: W (borrowed from the model), its squared row norms and the factor f, real [1, m] (dora.c) */
+    /* with a magnitude: W (borrowed from the model), its squared row norms, the factor f and 1 / magnitude, real
+     * [1, m] (dora.c) */
     const struct tensor *w;
-    struct tensor row_squares, factor;
+    struct tensor row_squares, factor, inverse;
 };
 
 /* The delta form by itself; dora_ops puts the factor around it. */
@@ -43,10 +44,11 @@ void delta_refresh(const struct delta_runtime *d, struct stream *s, struct tenso
 void delta_refresh_b(const struct delta_runtime *d, struct stream *s, struct tensor sum);
 /* The copies that never change: those of b0 and a0. */
 void delta_refresh_frozen(const struct delta_runtime *d, struct stream *s);
-/* dora.c.  Squared row norms of W, once it is at hand; the factor from the compute copies; scratch: act and real
- * elements that dora_refresh takes (sizes by dora_scratch). */
-enum mil_status dora_prepare(const struct delta_runtime *d, struct stream *s,
-                             struct mil_error *err);
+/* dora.c.  The squared norms of the rows of the stored weight w, on the backend; the factor from them and the compute
+ * copies; bytes of scratch that this takes.  Both start from the same numbers: at step 0 the factor is exactly 1
+ * (in f64 up to the rounding of a magnitude to f32). */
+enum mil_status dora_prepare(const struct delta_runtime *d, const struct weight_view *w,
+                             struct backend *b, struct mil_error *err);
 size_t dora_scratch(const struct delta_runtime *d);
 void dora_refresh(const struct delta_runtime *d, struct stream *s, void *scratch);
 

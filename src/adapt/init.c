@@ -64,6 +64,8 @@ enum mil_status adapter_init_with(const struct checkpoint *base, const struct ad
     TRY_GOTO(make_arrays(a, err));
     TRY_GOTO(wholes_make(a, base, err));
     TRY_GOTO(init_run(a, base, hooks, err));
+    for (size_t i = 0; i < a->n; i++)
+        if (a->deltas[i].dora) TRY_GOTO(dora_start(&a->deltas[i], base, err));
     *out = a;
     a = NULL;
 fail:

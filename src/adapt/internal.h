@@ -141,6 +141,11 @@ enum mil_status peft_config_select(const struct peft_config *c, int64_t layers, 
 enum mil_status peft_config_rank(const struct peft_config *c, const char *module, int64_t *r,
                                  double *alpha, struct mil_error *err);
 
+/* ---- magnitudes (dora.c) ---- */
+
+/* d->magnitude at step 0: the norms of the rows of base's weight. */
+enum mil_status dora_start(struct delta *d, const struct checkpoint *base, struct mil_error *err);
+
 /* ---- low-rank sums (low_rank.c) ---- */
 
 /* w [m, n] += scale * left [m, k] right [k, n], product and sum in f64, rounded once to f32. */

@@ -67,6 +67,7 @@ static void lay_copies(struct arena *a, struct delta_runtime *d) {
     if (!d->dora) return;
     d->row_squares = tensor_take(a, d->real, 1, d->m, "squared norms of W's rows");
     d->factor = tensor_take(a, d->real, 1, d->m, "factor of the rows");
+    d->inverse = tensor_take(a, d->real, 1, d->m, "1 / magnitude");
 }
 
 static struct delta_runtime shape_of(const struct delta *h, enum dtype act) {
@@ -238,6 +239,19 @@ static enum mil_status make_params(struct adapter_runtime *rt, struct mil_error 
     return MIL_OK;
 }
 
+/* The norms of the stored weights. */
+static enum mil_status prepare_dora(struct adapter_runtime *rt, struct mil_error *err) {
+    const struct checkpoint *base = rt->model->checkpoint;
+    REQUIRE(base && base->layers);
+    for (size_t i = 0; i < rt->n; i++) {
+        const struct delta *h = &rt->adapter->deltas[i];
+        if (!h->dora) continue;
+        TRY(dora_prepare(&rt->deltas[i], checkpoint_module(base, h->layer, h->module), rt->backend,
+                         err));
+    }
+    return MIL_OK;
+}
+
 /* Fill rt->deltas and the slab. */
 static enum mil_status make_deltas(struct adapter_runtime *rt, bool trainable,
                                    struct mil_error *err) {
@@ -267,9 +281,7 @@ static enum mil_status make_deltas(struct adapter_runtime *rt, bool trainable,
     if (dora == 0) return MIL_OK;
     rt->dora_slab = backend_alloc(rt->backend, MEM_ADAPTER, dora);
     if (!rt->dora_slab) return error_nomem(err, dora);
-    for (size_t i = 0; i < rt->n; i++)
-        if (rt->deltas[i].dora) TRY(dora_prepare(&rt->deltas[i], backend_stream(rt->backend), err));
-    return MIL_OK;
+    return prepare_dora(rt, err);
 }
 
 enum mil_status adapter_push(struct adapter_runtime *rt, struct mil_error *err) {

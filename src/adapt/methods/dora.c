@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dora.c - LoRA's start, with a magnitude for each row of the weight on top (adapt/dora.c).
+ * Equations, hyper-parameters and sources: docs/methods/dora.md. */
+#include "adapt/methods/factors.h"
+
+static enum mil_status init(struct method_init *io, struct mil_error *err) {
+    (void)err;
+    factors_kaiming(io);
+    return MIL_OK;
+}
+
+const struct method method_dora = {
+    .name = "dora",
+    .summary = "LoRA for the direction of each row, a trained magnitude for its length",
+    .reference = "Liu et al., DoRA: Weight-Decomposed Low-Rank Adaptation, 2024, arXiv:2402.09353",
+    .adapter = true,
+    .dora = true,
+    .alpha_over_r = 2,
+    .learning_rate = 2e-4,
+    .form = DELTA_LORA,
+    .init = init,
+};

@@ -27,7 +27,13 @@ struct adalora_options {
     double beta1, beta2, orth_reg_weight; /* the last may be 0; < 0: chosen */
 };
 enum lora_ga_direction { LORA_GA_AR_B2R, LORA_GA_A2R_BR, LORA_GA_AR_BR, LORA_GA_RANDOM };
-enum lora_ga_scale { LORA_GA_STABLE, LORA_GA_WEIGHT_SVD, LORA_GA_GD, LORA_GA_UNIT };
+enum lora_ga_scale {
+    LORA_GA_PAPER,  /* the paper's stable scale */
+    LORA_GA_STABLE, /* from here on as PEFT has them */
+    LORA_GA_WEIGHT_SVD,
+    LORA_GA_GD,
+    LORA_GA_UNIT
+};
 struct lora_ga_options {
     int64_t batches; /* optimiser steps' worth of samples for the gradient */
     enum lora_ga_direction direction;
@@ -117,9 +123,17 @@ struct adapter_init_hooks {
      * f32 [m, n] row-major, zeroed; NULL: there is no data, such methods are MIL_USAGE. */
     enum mil_status (*gradients)(void *ctx, const struct delta *deltas, size_t n, float *const *g,
                                  struct mil_error *err);
+    size_t gradient_bytes; /* of gradients held at once; 0: adapter_gradient_budget() */
     void *ctx;
     struct svd_cache *cache;
 };
+/* A quarter of the memory at hand. */
+size_t adapter_gradient_budget(void);
+/* Bytes of gradients that adapter_init_with will hold at once with that budget (0: chosen); 0 for methods that start
+ * without. */
+enum mil_status adapter_gradient_bytes(const struct model_config *c,
+                                       const struct adapter_options *o, size_t budget,
+                                       size_t *bytes, struct mil_error *err);
 
 /* Which modules the options name; each pattern must match at least one (MIL_USAGE names the pattern
  * and the nearest module name). selected: layers * MODULES flags. Needs the configuration only. */

@@ -32,7 +32,11 @@ struct init_run {
     const struct checkpoint *base;
     const struct adapter_init_hooks *hooks;
     struct init_job *jobs;
-    size_t n, n_alone;
+    size_t total;                    /* modules */
+    size_t first, n, n_alone;        /* of the group at work: modules [first, first + n) */
+    struct init_gradients gradients; /* theirs, of methods that need them */
+    double cost_later;               /* of the groups after it, */
+    size_t groups_later;             /* and their number */
     size_t budget;
     int threads;
 
@@ -68,6 +72,8 @@ static enum mil_status make_factors(const struct init_run *run, const struct del
                                  .db = d->db,
                                  .e = d->e};
     enum mil_status st;
+    if (a->method->needs_gradient)
+        init->g = run->gradients.of[(size_t)(d - a->deltas) - run->first];
     if (a->method->needs_weight) {
         struct weight_view w;
         const struct weight_view *v = checkpoint_module(run->base, d->layer, d->module);
@@ -98,7 +104,10 @@ static double seconds_left(const struct init_run *run, double now) {
     double side = rate * run->cost_side_by_side / run->threads,
            alone = rate * run->cost_alone / speed(run, true);
     double left = side + alone - (run->cost_alone > 0 ? flying : flying / run->threads);
-    return left > 0 ? left : 0;
+    /* of groups that follow, each has a pass over the samples of its own */
+    double later = (double)run->groups_later * run->gradients.seconds +
+                   rate * run->cost_later / speed(run, true);
+    return (left > 0 ? left : 0) + later;
 }
 
 /* ---- the queue ---- */
@@ -137,7 +146,7 @@ static void tell(struct init_run *run, const struct init_job *job, const struct 
                  double seconds, double now) {
     tell_warnings(run);
     struct adapter_init_event e = {.index = run->done - 1,
-                                   .total = run->n,
+                                   .total = run->total,
                                    .position = job->position,
                                    .delta = &run->adapter->deltas[job->position],
                                    .init = init,
@@ -199,7 +208,7 @@ static struct init_job job_of(const struct adapter *a, const struct checkpoint *
     double k = (double)(d->m < d->n ? d->m : d->n), size = (double)d->m * (double)d->n;
     struct init_job job = {.position = i};
     if (a->method->scratch) {
-        job.cost = size * (double)d->r;
+        job.cost = size * (a->method->needs_gradient ? k : (double)d->r);
         job.bytes = a->method->scratch(d->m, d->n, d->r);
     } else if (a->method->needs_weight) {
         const struct svd_request q = {.end = a->method->end,
@@ -218,17 +227,19 @@ static struct init_job job_of(const struct adapter *a, const struct checkpoint *
 
 static enum mil_status stopped(const struct init_run *run, struct mil_error *err) {
     return error_set(err, MIL_INTERRUPTED, "stopped on request after %zu of %zu modules", run->done,
-                     run->n);
+                     run->total);
 }
 
 static void prepare(struct init_run *run) {
     uint64_t factors = 0;
-    for (size_t i = 0; i < run->n; i++) {
+    for (size_t i = 0; i < run->total; i++) {
         const struct delta *d = &run->adapter->deltas[i];
         factors += (uint64_t)(d->r * (d->m + d->n)) * sizeof(float);
-        run->jobs[i] = job_of(run->adapter, run->base, i);
     }
+    for (size_t i = 0; i < run->n; i++)
+        run->jobs[i] = job_of(run->adapter, run->base, run->first + i);
     run->budget = init_budget(factors);
+    run->next = 0;
     run->n_alone = init_schedule(run->jobs, run->n, run->threads, run->budget);
     for (size_t i = 0; i < run->n; i++)
         *(run->jobs[i].alone ? &run->cost_alone : &run->cost_side_by_side) += run->jobs[i].cost;
@@ -242,26 +253,65 @@ static void run_all(struct init_run *run) {
     if (rest) parallel_for(workers > 2 ? (int64_t)workers : 2, 1, worker, run);
 }
 
+/* The modules of one group; their gradients, where the method needs any, are there. */
+static enum mil_status run_group(struct init_run *run, struct mil_error *err) {
+    prepare(run);
+    mem_keep(run->budget / 2); /* every matrix takes the same large blocks */
+    run_all(run);
+    mem_keep(0);
+    tell_warnings(run); /* of jobs that failed */
+    if (run->status != MIL_OK && err) *err = run->err;
+    TRY(run->status);
+    return run->done < run->first + run->n ? stopped(run, err) : MIL_OK;
+}
+
+static enum mil_status run_group_from_gradients(struct init_run *run, struct mil_error *err) {
+    enum mil_status st =
+        init_gradients_open(&run->gradients, run->adapter, run->first, run->first + run->n, err);
+    if (st == MIL_OK) st = init_gradients_run(&run->gradients, run->adapter, run->hooks, err);
+    if (st == MIL_OK) st = run_group(run, err);
+    init_gradients_release(&run->gradients);
+    return st;
+}
+
+/* What follows the group at work. */
+static void look_ahead(struct init_run *run, size_t budget) {
+    const struct adapter *a = run->adapter;
+    run->cost_later = 0;
+    run->groups_later = 0;
+    for (size_t i = run->first + run->n; i < run->total; i++)
+        run->cost_later += job_of(a, run->base, i).cost;
+    for (size_t i = run->first + run->n; i < run->total; run->groups_later++)
+        i = init_group_end(a->deltas, a->n, i, budget);
+}
+
+static enum mil_status run_groups(struct init_run *run, struct mil_error *err) {
+    const struct adapter *a = run->adapter;
+    size_t budget = run->hooks->gradient_bytes;
+    if (!a->method->needs_gradient) {
+        run->n = run->total;
+        return run_group(run, err);
+    }
+    if (budget == 0) budget = adapter_gradient_budget();
+    for (; run->first < run->total; run->first += run->n) {
+        run->n = init_group_end(a->deltas, a->n, run->first, budget) - run->first;
+        look_ahead(run, budget);
+        TRY(run_group_from_gradients(run, err));
+    }
+    return MIL_OK;
+}
+
 enum mil_status init_run(struct adapter *a, const struct checkpoint *base,
                          const struct adapter_init_hooks *hooks, struct mil_error *err) {
     struct init_run *run = mem_calloc(MEM_OTHER, 1, sizeof *run);
     if (!run) return error_nomem(err, sizeof *run);
     *run = (struct init_run){
-        .adapter = a, .base = base, .hooks = hooks, .n = a->n, .threads = threads_count()};
+        .adapter = a, .base = base, .hooks = hooks, .total = a->n, .threads = threads_count()};
     run->jobs = mem_calloc(MEM_OTHER, a->n, sizeof *run->jobs);
     bool locks = pthread_mutex_init(&run->lock, NULL) == 0;
     locks = locks && pthread_cond_init(&run->freed, NULL) == 0;
     enum mil_status st = run->jobs && locks ? MIL_OK : error_nomem(err, a->n * sizeof *run->jobs);
-    if (st == MIL_OK) {
-        prepare(run);
-        mem_keep(run->budget / 2); /* every matrix takes the same large blocks */
-        run_all(run);
-        mem_keep(0);
-        tell_warnings(run); /* of jobs that failed */
-        st = run->status;
-        if (st != MIL_OK && err) *err = run->err;
-        if (st == MIL_OK && run->done < run->n) st = stopped(run, err);
-    }
+    if (st == MIL_OK) st = run_groups(run, err);
     if (locks) {
         pthread_cond_destroy(&run->freed);
         pthread_mutex_destroy(&run->lock);

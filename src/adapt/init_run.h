@@ -20,6 +20,24 @@ double init_shared_speed(int threads);
 /* Scratch that may be in use at once beside an adapter with that many bytes of A0 and B0. */
 size_t init_budget(uint64_t factor_bytes);
 
+/* ---- gradients, for methods that need them (init_gradients.c) ---- */
+
+/* Those of modules [first, first + n) of an adapter. */
+struct init_gradients {
+    float *slab, **of; /* of[i]: f32 [m, n] of module first + i */
+    size_t first, n;
+    double seconds; /* that computing them took */
+};
+/* End of the group that begins with module `first`: as many as fit into `budget` bytes, at least one. */
+size_t init_group_end(const struct delta *deltas, size_t n, size_t first, size_t budget);
+/* Zeroed gradients of modules [first, end). */
+enum mil_status init_gradients_open(struct init_gradients *g, const struct adapter *a, size_t first,
+                                    size_t end, struct mil_error *err);
+void init_gradients_release(struct init_gradients *g);
+/* Fill them by the hook.  MIL_USAGE where there is none. */
+enum mil_status init_gradients_run(struct init_gradients *g, const struct adapter *a,
+                                   const struct adapter_init_hooks *hooks, struct mil_error *err);
+
 /* Fill A0 and B0 of every delta of a. */
 enum mil_status init_run(struct adapter *a, const struct checkpoint *base,
                          const struct adapter_init_hooks *hooks, struct mil_error *err);

@@ -9,8 +9,10 @@
 #include "core/str.h"
 
 static const struct method *const table[] = {
-    &method_milora, &method_lora,  &method_rslora, &method_lora_plus, &method_pissa, &method_mid,
-    &method_random, &method_olora, &method_mica,   &method_adalora,   &method_full,  NULL};
+    &method_milora, &method_lora,  &method_rslora,  &method_lora_plus,
+    &method_dora,   &method_pissa, &method_mid,     &method_random,
+    &method_olora,  &method_mica,  &method_adalora, &method_lora_ga,
+    &method_full,   NULL};
 enum { METHODS = sizeof table / sizeof *table - 1 };
 
 const struct method *const *method_table(void) {

@@ -30,7 +30,7 @@ static struct adalora_options adalora_options(const struct config *c) {
 
 static struct lora_ga_options lora_ga_options(const struct config *c) {
     static const char *const directions[] = {"ArB2r", "A2rBr", "ArBr", "random", NULL};
-    static const char *const scales[] = {"stable", "weight_svd", "gd_scale", "unit", NULL};
+    static const char *const scales[] = {"paper", "stable", "weight_svd", "gd_scale", "unit", NULL};
     return (struct lora_ga_options){
         .batches = c->lora_ga_batches,
         .direction = (enum lora_ga_direction)choice(c->lora_ga_direction, directions),

@@ -16,7 +16,8 @@ static const char *const schedule_choices[] = {"linear", "cosine", "constant",
                                                "constant_with_warmup", NULL};
 static const char *const bias_choices[] = {"none", "all", "lora_only", NULL};
 static const char *const direction_choices[] = {"ArB2r", "A2rBr", "ArBr", "random", NULL};
-static const char *const scale_choices[] = {"stable", "weight_svd", "gd_scale", "unit", NULL};
+static const char *const scale_choices[] = {"paper",    "stable", "weight_svd",
+                                            "gd_scale", "unit",   NULL};
 static const char *const recompute_choices[] = {"auto", "true", "false", NULL};
 
 #define INT_TOP 9007199254740991.0 /* 2^53 - 1: every integer up to here is a double */
@@ -99,8 +100,8 @@ static const struct config_key keys[] = {
         "optimiser steps' worth of samples for the gradient at the start"),
     CHOICE("lora_ga_direction", lora_ga_direction, "ArB2r", direction_choices, "lora_ga", RES,
            "which singular vectors of the gradient A and B take"),
-    CHOICE("lora_ga_scale", lora_ga_scale, "stable", scale_choices, "lora_ga", RES,
-           "size of the factors"),
+    CHOICE("lora_ga_scale", lora_ga_scale, "paper", scale_choices, "lora_ga", RES,
+           "size of the factors: the paper's stable scale, or one of PEFT's four"),
     REAL("lora_ga_stable_gamma", lora_ga_stable_gamma, "16", 0, 1e6, "lora_ga",
          RES | CONFIG_ABOVE_MIN, "gamma of the stable scale"),
 

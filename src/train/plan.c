@@ -25,6 +25,7 @@
 #include "core/threads.h"
 #include "io/file.h"
 #include "linalg/svd.h"
+#include "train/gradients.h"
 #include "train/loader.h"
 #include "train/optimizer.h"
 
@@ -57,6 +58,7 @@ struct planner {
     struct backend *b;
     struct checkpoint *shape; /* configuration only */
     struct model *model;      /* a skeleton */
+    struct model *bare;       /* one without adapters, where the method starts from gradients */
     struct adapter_runtime *adapter;
 };
 
@@ -64,6 +66,7 @@ static void planner_release(struct planner *p) {
     loader_release(&p->loader);
     adapter_detach(&p->adapter);
     model_free(&p->model);
+    model_free(&p->bare);
     checkpoint_free(&p->shape);
 }
 
@@ -76,6 +79,8 @@ static enum mil_status planner_init(struct planner *p, struct session *s, struct
                         (uint64_t)(c->data_seed >= 0 ? c->data_seed : c->seed), err));
     TRY(checkpoint_open(s->config->model_name_or_path, CHECKPOINT_CONFIG_ONLY, &p->shape, err));
     TRY(model_new(p->shape, b, s->longest, &p->model, err));
+    if (s->method->needs_gradient) TRY(model_new(p->shape, b, s->longest, &p->bare, err));
+    s->gradient_bytes = adapter_gradient_budget();
     p->model->train_all = !s->method->adapter;
     if (!s->method->adapter) return MIL_OK;
     struct adapter_options o;
@@ -167,6 +172,26 @@ static size_t init_bytes(const struct session *s) {
     }
     if (!checked_mul(most, (size_t)threads_count(), &all) || all > INIT_MOST) all = INIT_MOST;
     return all > most ? all : most;
+}
+
+/* What is held before the first step: gradients that factors are made from, and beside them the pass that computes them
+ * or the decompositions, whichever is more. */
+static enum mil_status book_init(struct planner *p, struct plan *plan, struct mil_error *err) {
+    const struct session *s = p->s;
+    size_t gradients = 0, pass = 0, decompositions = init_bytes(s);
+    if (p->bare) {
+        struct adapter_options o;
+        config_adapter_options(s->config, &o);
+        TRY(adapter_gradient_bytes(&s->base->config, &o, s->gradient_bytes, &gradients, err));
+        pass = gradients_bytes(s, p->bare, s->data.n ? &p->loader : NULL, o.lora_ga.batches);
+        plan_add(plan, PLAN_CALL, gradients, "initialisation: gradients of weights");
+    }
+    if (pass > decompositions)
+        plan_add(plan, PLAN_CALL, pass, "initialisation: forward and backward");
+    else if (decompositions > 0)
+        plan_add(plan, PLAN_CALL, decompositions, "initialisation: decompositions");
+    p->start += gradients + (pass > decompositions ? pass : decompositions);
+    return MIL_OK;
 }
 
 static size_t data_bytes(const struct session *s) {
@@ -272,9 +297,7 @@ static enum mil_status book(struct planner *p, size_t baseline, struct plan *pla
     book_data(s, plan);
     struct step_options step = {s->max_tokens, s->max_tokens, s->head_chunk, s->recompute};
     step_plan(p->model, &step, plan);
-    if (init_bytes(s) > 0)
-        plan_add(plan, PLAN_CALL, init_bytes(s), "initialisation: decompositions");
-    p->start += init_bytes(s);
+    TRY(book_init(p, plan, err));
     return plan->status == MIL_OK ? MIL_OK : error_nomem(err, 0);
 }
 

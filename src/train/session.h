@@ -35,6 +35,7 @@ struct session {
     /* set by plan_choose (plan.h) */
     int64_t tokens_per_micro_batch, max_tokens, head_chunk;
     bool recompute;
+    size_t gradient_bytes; /* that initialisation may hold at once */
 };
 /* config must have passed config_check.  session_release also after failure. */
 enum mil_status session_open(struct session *s, const struct config *config, enum session_need need,

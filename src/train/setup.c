@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/threads.h"
+#include "train/gradients.h"
 #include "train/plan.h"
 #include "train/run.h"
 
@@ -78,15 +79,43 @@ static bool asked_to_stop(void *ctx) {
     return train_stop_requested();
 }
 
-static enum mil_status open_adapter(struct run *r, struct mil_error *err) {
+/* A run while its adapter is made. */
+struct start {
+    struct run *run;
+    struct gradients gradients; /* methods that start from them */
+};
+
+static void tell_start(void *ctx, const struct adapter_init_event *e) {
+    tell_init(((struct start *)ctx)->run, e);
+}
+
+static enum mil_status start_gradients(void *ctx, const struct delta *deltas, size_t n,
+                                       float *const *g, struct mil_error *err) {
+    return gradients_add(&((struct start *)ctx)->gradients, deltas, n, g, err);
+}
+
+static enum mil_status start_adapter(struct run *r, struct mil_error *err) {
     struct adapter_options o;
+    struct start start = {.run = r};
+    config_adapter_options(&r->config, &o);
+    const struct adapter_init_hooks hooks = {.progress = tell_start,
+                                             .stop = asked_to_stop,
+                                             .gradients = start_gradients,
+                                             .gradient_bytes = r->session.gradient_bytes,
+                                             .ctx = &start};
+    enum mil_status st = MIL_OK;
+    if (r->session.method->needs_gradient)
+        st = gradients_open(&start.gradients, &r->session, r->model, o.lora_ga.batches, err);
+    if (st == MIL_OK) st = adapter_init_with(r->session.base, &o, &hooks, &r->adapter, err);
+    gradients_release(&start.gradients);
+    return st;
+}
+
+static enum mil_status open_adapter(struct run *r, struct mil_error *err) {
     if (r->resume_path[0]) {
         TRY(adapter_load(r->resume_path, r->session.base, &r->adapter, err));
     } else {
-        config_adapter_options(&r->config, &o);
-        const struct adapter_init_hooks hooks = {
-            .progress = tell_init, .stop = asked_to_stop, .ctx = r};
-        TRY(adapter_init_with(r->session.base, &o, &hooks, &r->adapter, err));
+        TRY(start_adapter(r, err));
     }
     TRY(adapter_attach(r->adapter, r->model, true, &r->runtime, err));
     r->trainable = adapter_trainable(r->runtime);

@@ -17,7 +17,8 @@ enum mil_status factors_left_vectors(struct method_init *io, enum svd_end end,
  * stays zero. */
 void factors_kaiming(struct method_init *io);
 
-extern const struct method method_lora, method_rslora, method_lora_plus, method_olora, method_mica,
-    method_milora, method_pissa, method_mid, method_random, method_adalora, method_full;
+extern const struct method method_lora, method_rslora, method_lora_plus, method_dora, method_olora,
+    method_mica, method_milora, method_pissa, method_mid, method_random, method_adalora,
+    method_lora_ga, method_full;
 
 #endif

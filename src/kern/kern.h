@@ -238,9 +238,10 @@ static inline bool kern_takes_blocks(enum dtype t) {
            t == DT_Q4_K || t == DT_Q5_K || t == DT_Q6_K;
 }
 /* Items (see kern_product_cut): C = factor alpha sum over terms + beta addend + bias, C [m, n], summed in real and
- * rounded once.  Terms are added in order and each over k in order: an element is one chain of multiply-adds
- * (a masked term: a chain of its own, added as a whole), whatever the shape and the cut.  The variants fuse
- * each multiply-add; avx512_bf16 takes k in pairs and treats subnormal operands as 0. */
+ * rounded once.  A term's k's are taken in runs of KERN_PRODUCT_CHAIN, counted from its own k = 0: a run is one chain of
+ * multiply-adds from zero, over k in order, and the runs' sums are added to the element's sum in order, term after
+ * term (a masked term has a sum of its own, added as a whole): whatever the shape and the cut.  The variants fuse each
+ * multiply-add; avx512_bf16, act BF16, takes k in pairs, all of them in one chain, and treats subnormal operands as 0. */
 struct kern_product {
     const struct kern_term *terms;
     int64_t n_terms;

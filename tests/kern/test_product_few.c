@@ -58,8 +58,8 @@ static void compare(const struct kern *k, const struct operands *o, int64_t m, b
 
 static void few_rows_have_the_bits_of_many(const struct kern *k, const struct kern *oracle) {
     (void)oracle;
-    static const struct shape shapes[] = {{16, 32},   {64, 33},   {48, 16},   {80, 97},
-                                          {192, 576}, {576, 192}, {96, 7000}, {70, 64}};
+    static const struct shape shapes[] = {{16, 32},   {64, 33},   {48, 16}, {80, 97}, {192, 576},
+                                          {576, 192}, {96, 7000}, {70, 64}, {64, 200}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         if (k->level == ISA_REF && s > 3) continue; /* slow, and it has one way only */
         struct operands o = {.x = buf_new(k->act, MANY, shapes[s].k, 3, 1),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_tiles.c - products: as test_kern.c, on shapes around the tiles (384 x 64, blocks of 128 and 768
+/* test_tiles.c - products: as test_kern.c, on shapes around the tiles (384 x 64, blocks of 128 and 896
  * steps), with gaps between rows and items cut in other places. */
 #include "kern_cases.h"
 
@@ -161,10 +161,54 @@ static void product_invariance(const struct kern *k, const struct kern *oracle) 
     buf_free(&part);
 }
 
+/* All entries of A and B are 1 + 2^-7, C is their sum's K (1 + 2^-6 + 2^-14). */
+static void long_sums(const struct kern *k, int64_t m, int mode) {
+    enum { N = 64, K = 4096 };
+    bool ta = mode & P_TRANS_A, tb = mode & P_TRANS_B;
+    struct buf a = buf_new(k->act, ta ? K : m, ta ? m : K, 0, 0);
+    struct buf b = buf_new(k->act, tb ? N : K, tb ? K : N, 0, 0), c = buf_new(DT_F32, m, N, 0, 0);
+    for (int64_t i = 0; i < m * K; i++) put(k->act, a.p, i, 1 + 0x1p-7);
+    for (int64_t i = 0; i < N * K; i++) put(k->act, b.p, i, 1 + 0x1p-7);
+    struct kern_term t = {
+        .a = a.p, .b = b.p, .trans_a = ta, .trans_b = tb, .k = K, .lda = a.ld, .ldb = b.ld};
+    struct kern_product p = {.terms = &t,
+                             .n_terms = 1,
+                             .c = c.p,
+                             .c_type = DT_F32,
+                             .m = m,
+                             .n = N,
+                             .ldc = N,
+                             .alpha = 1};
+    k->product(&p, 0, kern_product_cut(&p, 1));
+    bool pairs = k->act == DT_BF16 && k->from.product >= ISA_AVX512_BF16;
+    double want = K * (1 + 0x1p-6 + 0x1p-14), chain = pairs ? K : KERN_PRODUCT_CHAIN;
+    double bound = (chain + K / chain) * U * want;
+    for (int64_t i = 0; i < m * N; i++)
+        if (!(fabs(get(DT_F32, c.p, i) - want) <= bound))
+            fail_msg("product: level %s act %s, %ld rows, mode %d: sum %.9g, want %.9g within %.2g",
+                     isa_name(k->level), dtype_name(k->act), (long)m, mode, get(DT_F32, c.p, i),
+                     want, bound);
+    buf_free(&a);
+    buf_free(&b);
+    buf_free(&c);
+}
+
+/* The error of a long sum does not grow with its length.  K numbers x > 0 in chains of n: a chain's multiply-adds round
+ * n times, each by at most u of what has been summed, and adding up K / n chains rounds as often: (n + K / n) u K x.
+ * (1 + 2^-7)^2 added to a sum between 2048 and 4096, whose last place is 2^-12, always loses 2^-14, so that one chain of
+ * 4096 errs by 490 u; the bound of chains of 128 is 160 u. */
+static void product_long_sums(const struct kern *k, const struct kern *oracle) {
+    (void)oracle;
+    static const int64_t rows[] = {1, 3, 7, 40};
+    for (int i = 0; i < 4; i++)
+        for (int mode = 0; mode < 4; mode++) long_sums(k, rows[i], mode);
+}
+
 static const struct table_test tests[] = {
     {"product_table", product_table},
     {"product_terms", product_terms},
     {"product_invariance", product_invariance},
+    {"product_long_sums", product_long_sums},
 };
 enum { N_TESTS = sizeof tests / sizeof *tests };
 

@@ -3,7 +3,7 @@
  *
  *   c_ij = f_j alpha sum_t m_tij sum_k a_tik b_tkj + beta d_ij + e_j
  *
- * A row of C is summed for all columns of an item at once; each sum runs over k in order. */
+ * A row of C is summed for all columns of an item at once; each sum is one of chains, each over its k's in order. */
 #ifndef KERN_REF_FILL
 #error "included by table_tmpl.h"
 #endif
@@ -12,6 +12,8 @@
 
 /* Elements [col, col + n) of B's stored row, in whole groups of 32, as act. */
 enum { B_PIECE = 256 };
+_Static_assert((int)B_PIECE >= (int)KERN_PRODUCT_CHAIN && (int)B_PIECE >= (int)KERN_PRODUCT_COLS,
+               "a piece holds both");
 static void b_row(const struct kern_term *t, int64_t row, int64_t col, int64_t n, act *out) {
     float wide[2 * B_PIECE];
     int64_t elems = (int64_t)dtype_block_elems(t->b_type), before = col % elems;
@@ -21,35 +23,54 @@ static void b_row(const struct kern_term *t, int64_t row, int64_t col, int64_t n
     for (int64_t i = 0; i < n; i++) out[i] = act_store((real)wide[before + i]);
 }
 
-/* term_row with B in blocks. */
-static void blocks_row(const struct kern_term *t, int64_t i, int64_t j0, int64_t n, real *sum) {
+/* A chain: the k's [from, past) of a term. */
+struct chain {
+    int64_t from, past;
+};
+
+static real a_element(const struct kern_term *t, int64_t i, int64_t k) {
+    return load_any(ACT_TYPE, t->a, t->trans_a ? k * t->lda + i : i * t->lda + k);
+}
+
+/* chain_row with B in blocks. */
+static void blocks_row(const struct kern_term *t, struct chain c, int64_t i, int64_t j0, int64_t n,
+                       real *sum) {
     act b[B_PIECE];
-    for (int64_t k = 0; !t->trans_b && k < t->k; k++) {
-        real x = load_any(ACT_TYPE, t->a, t->trans_a ? k * t->lda + i : i * t->lda + k);
+    for (int64_t k = c.from; !t->trans_b && k < c.past; k++) {
+        real x = a_element(t, i, k);
         b_row(t, k, j0, n, b);
         for (int64_t j = 0; j < n; j++) sum[j] += x * act_load(b[j]);
     }
-    for (int64_t j = 0; t->trans_b && j < n; j++)
-        for (int64_t k = 0; k < t->k; k++) {
-            int64_t left = t->k - k / B_PIECE * B_PIECE;
-            if (k % B_PIECE == 0) b_row(t, j0 + j, k, left < B_PIECE ? left : B_PIECE, b);
-            real x = load_any(ACT_TYPE, t->a, t->trans_a ? k * t->lda + i : i * t->lda + k);
-            sum[j] += x * act_load(b[k % B_PIECE]);
-        }
+    for (int64_t j = 0; t->trans_b && j < n; j++) {
+        b_row(t, j0 + j, c.from, c.past - c.from, b);
+        for (int64_t k = c.from; k < c.past; k++)
+            sum[j] += a_element(t, i, k) * act_load(b[k - c.from]);
+    }
 }
 
-/* sum[j] += the term's a_ik b_kj, for columns [j0, j0 + n). */
-static void term_row(const struct kern_term *t, int64_t i, int64_t j0, int64_t n, real *sum) {
+/* sum[j] += a_ik b_kj of a chain, for columns [j0, j0 + n). */
+static void chain_row(const struct kern_term *t, struct chain c, int64_t i, int64_t j0, int64_t n,
+                      real *sum) {
     if (kern_takes_blocks(t->b_type)) {
-        blocks_row(t, i, j0, n, sum);
+        blocks_row(t, c, i, j0, n, sum);
         return;
     }
-    for (int64_t k = 0; k < t->k; k++) {
-        real x = load_any(ACT_TYPE, t->a, t->trans_a ? k * t->lda + i : i * t->lda + k);
+    for (int64_t k = c.from; k < c.past; k++) {
+        real x = a_element(t, i, k);
         for (int64_t j = 0; j < n; j++) {
             int64_t at = t->trans_b ? (j0 + j) * t->ldb + k : k * t->ldb + j0 + j;
             sum[j] += x * load_any(ACT_TYPE, t->b, at);
         }
+    }
+}
+
+/* sum[j] += the term's chains. */
+static void term_row(const struct kern_term *t, int64_t i, int64_t j0, int64_t n, real *sum) {
+    for (struct chain c = {0}; c.from < t->k; c.from = c.past) {
+        real own[KERN_PRODUCT_COLS] = {0};
+        c.past = t->k - c.from > KERN_PRODUCT_CHAIN ? c.from + KERN_PRODUCT_CHAIN : t->k;
+        chain_row(t, c, i, j0, n, own);
+        for (int64_t j = 0; j < n; j++) sum[j] += own[j];
     }
 }
 

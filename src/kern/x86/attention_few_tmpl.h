@@ -5,9 +5,9 @@
  * Keys are taken 16 at a time, in the order of memory: all heads of a row before the next, while the next rows
  * are fetched into the second cache level.  16 keys by 16 steps are turned in registers
  * (kern/x86/product_few_tmpl.h), and rows of values enter as they lie; nothing is packed.  Each number is the
- * chain that it is in attention_tmpl.h, and has the same bits.
+ * sum of chains that it is in attention_tmpl.h, and has the same bits.
  *
- *     s [tile][row][64], p [row][256], sums [row][columns];   rows: [head][query][head of the group] */
+ *     s [tile][row][64], p [row][256], sums and chains [row][columns];   rows: [head][query][head of the group] */
 #ifndef KERN_FILL
 #error "included by table_tmpl.h"
 #endif
@@ -17,8 +17,10 @@ enum { FEW_KEYS = 16, HELD_ROWS = 4 };
 struct attention_few_tile {
     _Alignas(64) float s[KERN_ATTENTION_FEW * SEGMENT];
     _Alignas(64) float sums[KERN_ATTENTION_FEW * KERN_MAX_HEAD_DIM];
+    _Alignas(64) float chains[KERN_ATTENTION_FEW * KERN_MAX_HEAD_DIM]; /* of P V, under way */
     _Alignas(64) unit q[KERN_ATTENTION_FEW * KERN_MAX_HEAD_DIM], p[KERN_ATTENTION_FEW * SEGMENT];
     _Alignas(64) unit panel[TILE * KERN_MAX_HEAD_DIM];
+    _Alignas(64) act padded[FEW_KEYS * TILE];
     float top[KERN_ATTENTION_FEW], sum[KERN_ATTENTION_FEW];
 };
 
@@ -65,18 +67,21 @@ static inline __attribute__((always_inline)) void scores_held(int m, int64_t dim
                                                               struct unit_rows q, const act *k,
                                                               int64_t ld, uintptr_t next,
                                                               float *s) {
-    vf sum[HELD_ROWS];
-    for (int i = 0; i < m; i++) sum[i] = vf_set(0);
-    for (int64_t c = 0; c < dim;
-         c += FEW_STEP, q.p += FEW_STEP, next += VL * FEW_STEP * sizeof(act)) {
-        vf v[VL];
-        few_load(k + c, ld, next, v);
+    for (int64_t c = 0, end; c < dim; c = end) {
+        vf chain[HELD_ROWS];
+        for (int i = 0; i < m; i++) chain[i] = chain_begin(s + i * TILE, c > 0);
+        end = least(dim, c + CHAIN);
+        for (int64_t from = c; from < end; from += FEW_STEP, q.p += FEW_STEP) {
+            vf v[VL];
+            few_load(k + from, ld, next, v);
+            next += VL * FEW_STEP * sizeof(act);
 #pragma GCC unroll 16
-        for (int l = 0; l < VL; l++)
-            for (int i = 0; i < m; i++)
-                sum[i] = multiply_lanes(q.p + i * q.row + l * UNIT, v[l], sum[i]);
+            for (int l = 0; l < VL; l++)
+                for (int i = 0; i < m; i++)
+                    chain[i] = multiply_lanes(q.p + i * q.row + l * UNIT, v[l], chain[i]);
+        }
+        for (int i = 0; i < m; i++) chain_end(s + i * TILE, chain[i], c > 0);
     }
-    for (int i = 0; i < m; i++) vf_store(s + i * TILE, sum[i]);
 }
 
 /* Functions of their own, for the registers. */
@@ -164,16 +169,26 @@ static inline void values_load(const act *v, int64_t ld, vf out[TILE_VECTORS]) {
 #endif
 }
 
-/* sums [m <= HELD_ROWS][64 columns] += P V over FEW_KEYS keys; rows of sums `row` apart. */
+/* Where P V goes: rows KERN_MAX_HEAD_DIM apart.  A chain is in `chains` from its first FEW_KEYS keys to its last ones,
+ * which move it to `sums`. */
+struct few_sums {
+    float *chains, *sums;
+    bool first, last, add;
+};
+
+/* The chains of [m <= HELD_ROWS][64 columns] over FEW_KEYS keys. */
 static inline __attribute__((always_inline)) void values_held(int m, struct unit_rows p,
                                                               const act *v, int64_t ld,
-                                                              uintptr_t next, float *sums,
-                                                              int64_t row) {
+                                                              uintptr_t next, struct few_sums to) {
     enum { AT_ONCE = VL == 16 ? 4 : 2, STEP_BYTES = UNIT * TILE * sizeof(act) };
     for (int w = 0; w < TILE_VECTORS; w += AT_ONCE) {
-        vf sum[HELD_ROWS][AT_ONCE];
+        vf chain[HELD_ROWS][AT_ONCE];
         for (int i = 0; i < m; i++)
-            for (int u = 0; u < AT_ONCE; u++) sum[i][u] = vf_load(sums + i * row + (w + u) * VL);
+            for (int u = 0; u < AT_ONCE; u++) {
+                int64_t at = i * KERN_MAX_HEAD_DIM + (w + u) * VL;
+                chain[i][u] =
+                    to.first ? chain_begin(to.sums + at, to.add) : vf_load(to.chains + at);
+            }
         for (int64_t s = 0; s < FEW_KEYS / UNIT; s++) {
             vf x[TILE_VECTORS];
             for (int l = 0; w == 0 && l < STEP_BYTES; l += 64, next += 64)
@@ -181,55 +196,59 @@ static inline __attribute__((always_inline)) void values_held(int m, struct unit
             values_load(v + s * UNIT * ld, ld, x);
             for (int i = 0; i < m; i++)
                 for (int u = 0; u < AT_ONCE; u++)
-                    sum[i][u] = multiply_lanes(p.p + i * p.row + s * UNIT, x[w + u], sum[i][u]);
+                    chain[i][u] = multiply_lanes(p.p + i * p.row + s * UNIT, x[w + u], chain[i][u]);
         }
         for (int i = 0; i < m; i++)
-            for (int u = 0; u < AT_ONCE; u++) vf_store(sums + i * row + (w + u) * VL, sum[i][u]);
+            for (int u = 0; u < AT_ONCE; u++) {
+                int64_t at = i * KERN_MAX_HEAD_DIM + (w + u) * VL;
+                if (to.last)
+                    chain_end(to.sums + at, chain[i][u], to.add);
+                else
+                    vf_store(to.chains + at, chain[i][u]);
+            }
     }
 }
 
 /* Functions of their own, for the registers. */
 static __attribute__((noinline)) void values_1(struct unit_rows p, const act *v, int64_t ld,
-                                               uintptr_t next, float *sums, int64_t row) {
-    values_held(1, p, v, ld, next, sums, row);
+                                               uintptr_t next, struct few_sums to) {
+    values_held(1, p, v, ld, next, to);
 }
 static __attribute__((noinline)) void values_2(struct unit_rows p, const act *v, int64_t ld,
-                                               uintptr_t next, float *sums, int64_t row) {
-    values_held(2, p, v, ld, next, sums, row);
+                                               uintptr_t next, struct few_sums to) {
+    values_held(2, p, v, ld, next, to);
 }
 static __attribute__((noinline)) void values_3(struct unit_rows p, const act *v, int64_t ld,
-                                               uintptr_t next, float *sums, int64_t row) {
-    values_held(3, p, v, ld, next, sums, row);
+                                               uintptr_t next, struct few_sums to) {
+    values_held(3, p, v, ld, next, to);
 }
 static __attribute__((noinline)) void values_4(struct unit_rows p, const act *v, int64_t ld,
-                                               uintptr_t next, float *sums, int64_t row) {
-    values_held(4, p, v, ld, next, sums, row);
+                                               uintptr_t next, struct few_sums to) {
+    values_held(4, p, v, ld, next, to);
 }
 
 /* m rows of P times 64 columns of FEW_KEYS rows of values. */
 static void values_straight(int64_t m, struct unit_rows p, const act *v, int64_t ld, uintptr_t next,
-                            float *sums, int64_t row) {
-    for (; m > 0; m -= HELD_ROWS, p.p += HELD_ROWS * p.row, sums += HELD_ROWS * row) switch (m) {
-        case 1: values_1(p, v, ld, next, sums, row); break;
-        case 2: values_2(p, v, ld, next, sums, row); break;
-        case 3: values_3(p, v, ld, next, sums, row); break;
-        default: values_4(p, v, ld, next, sums, row); break;
+                            struct few_sums to) {
+    for (; m > 0; m -= HELD_ROWS) {
+        switch (m) {
+        case 1: values_1(p, v, ld, next, to); break;
+        case 2: values_2(p, v, ld, next, to); break;
+        case 3: values_3(p, v, ld, next, to); break;
+        default: values_4(p, v, ld, next, to); break;
         }
+        p.p += HELD_ROWS * p.row;
+        to.chains += HELD_ROWS * KERN_MAX_HEAD_DIM;
+        to.sums += HELD_ROWS * KERN_MAX_HEAD_DIM;
+    }
 }
 
-/* The same for n <= FEW_KEYS keys and `cols` <= 64 columns, by way of a panel. */
-static void values_packed(int64_t m, int64_t n, int64_t cols, struct unit_rows p, const act *v,
-                          int64_t ld, float *sums, int64_t row, unit *panel) {
-    float c[MICRO_ROWS * TILE];
-    pack_straight(v, ld, n, cols, panel, TILE);
-    for (int64_t r = 0; r < m; r += MICRO_ROWS, p.p += MICRO_ROWS * p.row) {
-        int64_t rows = least(MICRO_ROWS, m - r);
-        for (int64_t i = 0; i < rows; i++)
-            memcpy(c + i * TILE, sums + (r + i) * row, TILE * sizeof *c);
-        product_units(vectors_of(cols), rows, steps_of(n), p, panel, c, true);
-        for (int64_t i = 0; i < rows; i++)
-            memcpy(sums + (r + i) * row, c + i * TILE, TILE * sizeof *c);
-    }
+/* n <= FEW_KEYS rows of values and `cols` <= 64 columns, with zeros up to that: P's zeros beyond the last key must meet
+ * a number, and reading must end with the rows. */
+static const act *values_padded(const act *v, int64_t ld, int64_t n, int64_t cols, act *out) {
+    memset(out, 0, FEW_KEYS * TILE * sizeof *out);
+    for (int64_t r = 0; r < n; r++) memcpy(out + r * TILE, v + r * ld, (size_t)cols * sizeof *out);
+    return out;
 }
 
 /* What keys [j, j + n) of the segment add to the sums of one head. */
@@ -237,17 +256,22 @@ static void few_values(const struct few_set *x, int64_t head, int64_t j, int64_t
                        struct attention_few_tile *t) {
     const struct kern_attention *a = x->a;
     const act *v = (const act *)a->v + (x->j0 + j) * a->ldv + head * a->head_dim;
-    int64_t row = few_row(x, head, 0), m = a->n_q * a->group, width = KERN_MAX_HEAD_DIM;
+    int64_t row = few_row(x, head, 0), m = a->n_q * a->group;
     uintptr_t next = few_ahead(x, (x->keys + FEW_KEYS - 1 + j) / FEW_KEYS, head);
     struct unit_rows p = {t->p + row * SEGMENT + j, SEGMENT, UNIT};
     for (int64_t c = 0; c < a->head_dim; c += TILE) {
-        int64_t cols = least(TILE, a->head_dim - c);
-        float *sums = t->sums + row * width + c;
+        int64_t cols = least(TILE, a->head_dim - c), at = row * KERN_MAX_HEAD_DIM + c;
+        struct few_sums to = {.chains = t->chains + at,
+                              .sums = t->sums + at,
+                              .first = j % CHAIN == 0,
+                              .last = (j + n) % CHAIN == 0 || j + n == x->keys,
+                              .add = j >= CHAIN};
+        uintptr_t after = next + (uintptr_t)(c * FEW_KEYS) * sizeof(act);
         if (n == FEW_KEYS && cols == TILE)
-            values_straight(m, p, v + c, a->ldv, next + (uintptr_t)(c * FEW_KEYS) * sizeof(act),
-                            sums, width);
+            values_straight(m, p, v + c, a->ldv, after, to);
         else
-            values_packed(m, n, cols, p, v + c, a->ldv, sums, width, t->panel);
+            values_straight(m, p, values_padded(v + c, a->ldv, n, cols, t->padded), TILE, after,
+                            to);
     }
 }
 
@@ -280,7 +304,6 @@ static void few_segment(const struct few_set *x, int64_t segment, struct attenti
             few_scores(x, h, j, least(FEW_KEYS, x->keys - j), t);
         }
     few_softmax(x, t);
-    memset(t->sums, 0, (size_t)few_row(x, end, 0) * KERN_MAX_HEAD_DIM * sizeof *t->sums);
     for (int64_t j = 0; j < x->keys; j += FEW_KEYS)
         for (int64_t h = x->head; h < end; h++) {
             few_values(x, h, j, least(FEW_KEYS, x->keys - j), t);

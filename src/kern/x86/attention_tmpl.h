@@ -43,7 +43,8 @@ static void segment_pack(const struct block *b, int64_t j0, int64_t keys,
 
 /* ---- one strip and one segment ---- */
 
-/* Which of a segment's keys a strip sees: vectors [begin, end) of them, up to key `past`. */
+/* Which of a segment's keys a strip sees: vectors [begin, end) of them, up to key `past`; begin is where a tile and a
+ * chain of P V begin. */
 struct seen {
     int64_t begin, end, past;
     bool masked; /* not every row sees all of them */
@@ -51,8 +52,8 @@ struct seen {
 static struct seen strip_seen(const struct block *b, const struct strip *s, int64_t j0,
                               int64_t keys) {
     int64_t first = strip_first(b, s), last = strip_last(b, s), window = b->a->window;
-    int64_t past = least(keys, last + 1 - j0), begin = 0;
-    if (window > 0 && first - window + 1 > j0) begin = (first - window + 1 - j0) / TILE * TILE;
+    int64_t past = least(keys, last + 1 - j0), begin = 0, whole = UNIT == 1 ? CHAIN : TILE;
+    if (window > 0 && first - window + 1 > j0) begin = (first - window + 1 - j0) / whole * whole;
     if (past <= begin) return (struct seen){0};
     struct seen out = {begin / VL, vectors_of(past), past, false};
     out.masked = first < j0 + out.end * VL - 1 || (window > 0 && last - window + 1 > j0 + begin);

@@ -7,7 +7,10 @@
  *     panel  unit [steps][64][UNIT]          a lane is a column; a row of it is 4 (8) vectors
  *     rows   by strides; UNIT elements of a step lie together, so that a step is one broadcast
  *
- * Each element of the result is one chain over the steps, whatever the number of rows and columns. */
+ * Each element of the result is the same whatever the number of rows and columns: of f32 the sum of chains of
+ * KERN_PRODUCT_CHAIN steps, of pairs one chain over all of them.  Chains fill the registers, so their sums lie in
+ * memory.  To add to them takes 1 % of the time; where pairs are multiplied, in as few k's, it would be 3 to 7 %, for
+ * operands that are not worth it. */
 #ifndef KERN_FILL
 #error "included by table_tmpl.h"
 #endif
@@ -29,42 +32,71 @@ static inline vf multiply_add(const unit *a, const unit *b, vf sum) {
 }
 #endif
 
+/* Elements of a chain: pairs' chain goes on where it has come to, so that its cuts do not count. */
+enum { CHAIN = UNIT == 1 ? KERN_PRODUCT_CHAIN : 1 << 30, CHAIN_STEPS = CHAIN / UNIT };
+
+/* The chain with which c (+)= begins, and its end; the first sum is added to 0, so that chains of zeros before it change
+ * no sign. */
+static inline vf chain_begin(const float *c, bool add) {
+    return UNIT > 1 && add ? vf_load(c) : vf_set(0);
+}
+static inline void chain_end(float *c, vf chain, bool add) {
+    if (UNIT == 1) chain = (add ? vf_load(c) : vf_set(0)) + chain;
+    vf_store(c, chain);
+}
+
 /* Rows of units: elements from row to row, and from step to step. */
 struct unit_rows {
     const unit *p;
     int64_t row, step;
 };
 
-/* A stretch of k: rows and the number of steps; the panels of consecutive stretches lie one behind the other. */
+/* A stretch of k: rows and the number of steps; the panels of consecutive stretches lie one behind the other.  Chains
+ * of f32 start with it. */
 struct unit_stretch {
     struct unit_rows rows;
     int64_t steps;
 };
 
+/* The end of all chains, from which the next ones go on. */
+static inline __attribute__((always_inline)) void
+chains_end(int m, int nv, vf chain[MICRO_ROWS][MICRO_VECTORS], float *c, bool add) {
+    for (int i = 0; i < m; i++)
+        for (int v = 0; v < nv; v++) {
+            chain_end(c + i * TILE + v * VL, chain[i][v], add);
+            chain[i][v] = chain_begin(c + i * TILE + v * VL, true);
+        }
+}
+
 /* C [m <= MICRO_ROWS][nv vectors] (+)= rows [first, first + m) of n stretches times B; C's rows are TILE apart.  m and
- * nv are constants where this is inlined, so that the sums live in registers. */
+ * nv are constants where this is inlined, so that the chains live in registers. */
 static inline __attribute__((always_inline)) void micro_units(int m, int nv, int64_t first,
                                                               const struct unit_stretch *a, int n,
                                                               const unit *b, float *c, bool add) {
-    vf sum[MICRO_ROWS][MICRO_VECTORS];
+    vf chain[MICRO_ROWS][MICRO_VECTORS];
     for (int i = 0; i < m; i++)
-        for (int v = 0; v < nv; v++) sum[i][v] = add ? vf_load(c + i * TILE + v * VL) : vf_set(0);
+        for (int v = 0; v < nv; v++) chain[i][v] = chain_begin(c + i * TILE + v * VL, add);
     for (int k = 0; k < n; k++) {
         /* Two bases and the stride: three registers address six rows. */
         int64_t row = a[k].rows.row, step = a[k].rows.step;
         const unit *low = a[k].rows.p + first * row, *high = low + 3 * row;
-        for (int64_t s = 0; s < a[k].steps; s++) {
-            for (int i = 0; i < m; i++)
-                for (int v = 0; v < nv; v++)
-                    sum[i][v] = multiply_add(i < 3 ? low + i * row : high + (i - 3) * row,
-                                             b + v * VL * UNIT, sum[i][v]);
-            low += step;
-            high += step;
-            b += TILE * UNIT;
+        for (int64_t left = a[k].steps, end; left > 0; left = end) {
+            for (end = left > CHAIN_STEPS ? left - CHAIN_STEPS : 0; left > end; left--) {
+                for (int i = 0; i < m; i++)
+                    for (int v = 0; v < nv; v++)
+                        chain[i][v] = multiply_add(i < 3 ? low + i * row : high + (i - 3) * row,
+                                                   b + v * VL * UNIT, chain[i][v]);
+                low += step;
+                high += step;
+                b += TILE * UNIT;
+            }
+            if (UNIT == 1) {
+                chains_end(m, nv, chain, c, add);
+                add = true;
+            }
         }
     }
-    for (int i = 0; i < m; i++)
-        for (int v = 0; v < nv; v++) vf_store(c + i * TILE + v * VL, sum[i][v]);
+    if (UNIT > 1) chains_end(m, nv, chain, c, add);
 }
 
 /* Rows [first, first + m) for nv vectors of the columns. */
@@ -100,7 +132,7 @@ static __attribute__((noinline)) void panel_most(int64_t first, int64_t m,
     panel_units(MICRO_VECTORS, first, m, a, n, b, c, add);
 }
 
-/* C [m][vectors * VL <= TILE] (+)= rows [first, first + m) of n stretches times B, C's rows TILE apart. */
+/* C [m][vectors * VL <= TILE] (+)= rows [first, first + m) of n stretches, none empty, times B, C's rows TILE apart. */
 static void stretches_product(int64_t vectors, int64_t first, int64_t m,
                               const struct unit_stretch *a, int n, const unit *b, float *c,
                               bool add) {

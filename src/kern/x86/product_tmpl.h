@@ -17,10 +17,13 @@
 #include "kern/x86/dequant_tmpl.h"
 
 enum {
-    PANEL_STEPS = 832, /* of k, with rows read where they lie: 208 KiB of panels */
+    PANEL_STEPS = 896, /* of k, with rows read where they lie: 224 KiB of panels */
     PACKED_STEPS = 128 /* with packed rows */
 };
 _Static_assert((int)KERN_PRODUCT_COLS == (int)TILE, "product_units's width");
+_Static_assert(UNIT > 1 || (PANEL_STEPS % CHAIN_STEPS == 0 && PACKED_STEPS % CHAIN_STEPS == 0 &&
+                            BLOCKS_PIECE % CHAIN == 0),
+               "blocks of k consist of whole chains");
 
 struct product_tile {
     _Alignas(64) unit b[PANEL_STEPS * TILE * UNIT], a[KERN_PRODUCT_ROWS * PACKED_STEPS * UNIT];
@@ -262,7 +265,7 @@ static void run_append(struct product_run *run, int64_t t, int64_t k, float *sum
     }
 }
 
-/* A masked term: a chain of its own in tile->t. */
+/* A masked term: sums of its own in tile->t. */
 static void add_masked_term(struct product_run *run, int64_t t) {
     const struct kern_term *term = &run->a->terms[t];
     float *sums = run->tile->t;

@@ -196,7 +196,7 @@ static void long_sums(const struct kern *k, int64_t m, int mode) {
 /* The error of a long sum does not grow with its length.  K numbers x > 0 in chains of n: a chain's multiply-adds round
  * n times, each by at most u of what has been summed, and adding up K / n chains rounds as often: (n + K / n) u K x.
  * (1 + 2^-7)^2 added to a sum between 2048 and 4096, whose last place is 2^-12, always loses 2^-14, so that one chain of
- * 4096 errs by 490 u; the bound of chains of 128 is 160 u. */
+ * 4096 errs by 760 u; the bound of chains of 128 is 160 u. */
 static void product_long_sums(const struct kern *k, const struct kern *oracle) {
     (void)oracle;
     static const int64_t rows[] = {1, 3, 7, 40};

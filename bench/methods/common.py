@@ -37,6 +37,10 @@ def processor():
     return "unknown processor"
 
 
+def thread_count(args):
+    return len(os.sched_getaffinity(0)) if args.threads == "all" else args.threads
+
+
 def processor_seconds(pid):
     """Used so far by a process and its threads, in steps of a clock tick; None once it is gone."""
     try:

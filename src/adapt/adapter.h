@@ -93,7 +93,7 @@ struct delta {
 /* A trained whole tensor of the model beside the factors: modules_to_save and bias (whole.c). */
 struct whole;
 struct adapter {
-    const struct method *method;    /* NULL: a foreign PEFT LoRA, loaded as plain LoRA */
+    const struct method *method;    /* NULL: PEFT's own; the deltas say what it is */
     struct adapter_options options; /* resolved; strings owned by the adapter */
     char base_path[4096], base_fingerprint[HASH_HEX]; /* "": not known */
     int64_t layers;       /* of the base; 0: not known (foreign adapter loaded without its base) */
@@ -155,8 +155,8 @@ int64_t adapter_elements(const struct adapter *a);
 /* Write adapter_model.safetensors, adapter_config.json and milora.json (and README.md) into dir,
  * which exists; each file atomically. */
 enum mil_status adapter_save(const struct adapter *a, const char *dir, struct mil_error *err);
-/* Read a directory written by adapter_save or by PEFT (plain LoRA; rsLoRA, rank_pattern and
- * alpha_pattern understood; DoRA and others MIL_UNSUPPORTED by name).  The key set must equal what
+/* Read a directory written by adapter_save or by PEFT (LoRA, DoRA, AdaLoRA, MiCA with their patterns, modules_to_save
+ * of embeddings and head, bias; others MIL_UNSUPPORTED by name with the remedy).  The key set must equal what
  * the config says. base NULL: no check against it; else shapes must fit (MIL_MISMATCH) and the
  * recorded fingerprint must agree (MIL_MISMATCH with the remedy). */
 enum mil_status adapter_load(const char *dir, const struct checkpoint *base, struct adapter **out,
@@ -217,22 +217,33 @@ enum mil_status adapter_plan(const struct model_config *c, const struct adapter_
                              bool trainable, enum dtype act, struct plan *plan,
                              struct mil_error *err);
 
-/* W += s (dB A + B0 dA) for row-major f32 w [m, n]; the sum in f64, rounded once to f32.
- * MIL_NOMEM. */
+/* W becomes W + s (dB A + B0 dA), its rows scaled to the magnitude where there is one, for row-major f32 w [m, n]; the
+ * sum in f64, rounded once to f32.  MIL_NOMEM; MIL_NUMERIC: a row of zeros under a magnitude. */
 enum mil_status delta_add_to(const struct delta *d, float *w, struct mil_error *err);
 /* Merged HF directory: weights W + delta rounded once to `dtype` (DT_F32, DT_F16, DT_BF16; DTYPES:
- * each as it is stored, blocks of a GGUF as F16), sharded as the input, other files of the model
- * carried over.  Whole or absent; out must not exist or be an empty directory (MIL_ACCESS).
+ * each as it is stored, blocks of a GGUF as F16), whole tensors in their places (a tied head becomes one of its own where
+ * it and the embeddings differ), sharded as the input, other files of the model carried over.  Whole or absent; out must not exist or be an empty directory (MIL_ACCESS).
  * Memory: one weight.  A merged value outside F16's range is MIL_NUMERIC. */
 enum mil_status adapter_merge(const struct checkpoint *base, const struct adapter *a,
                               const char *out, enum dtype dtype, struct mil_error *err);
 
-enum export_format { EXPORT_PEFT, EXPORT_RESIDUAL, EXPORT_GGUF };
-/* peft: the directory of adapter_save without milora.json; base may be NULL.  residual: OUT/ is the
+/* The same of several adapters: each weight W + sum of weight_i (W'_i - W), W'_i under adapter i alone. */
+struct adapter_part {
+    const struct adapter *adapter;
+    double weight;
+};
+enum mil_status adapter_merge_parts(const struct checkpoint *base, const struct adapter_part *parts,
+                                    size_t n, const char *out, enum dtype dtype,
+                                    struct mil_error *err);
+
+enum export_format { EXPORT_PEFT, EXPORT_LORA, EXPORT_RESIDUAL, EXPORT_GGUF };
+/* peft: the directory of adapter_save without milora.json; base may be NULL.  lora: the same as a plain LoRA, for
+ * consumers that know nothing else (MIL_UNSUPPORTED with the remedy: DoRA).  residual: OUT/ is the
  * model with W - s B0 A0 (dtype as in adapter_merge), OUT/adapter the rank-r LoRA (A, B), the
- * paper's layout; needs base; what 16 bits lose of B0 A0 is logged.  gguf: a LoRA GGUF file for
- * llama.cpp (scaling folded as it expects, q and k rows permuted for its llama architecture); needs
- * base's configuration.  Whole or absent, as adapter_merge. */
+ * paper's layout, of methods that start from a part of W (MIL_USAGE: others); needs base; what 16 bits lose of
+ * B0 A0 is logged.  gguf: a LoRA GGUF file for llama.cpp (scaling folded as it expects, q and k rows permuted for its
+ * llama architecture; MIL_UNSUPPORTED: DoRA, whole tensors); needs base's configuration.  Whole or absent, as
+ * adapter_merge. */
 enum mil_status adapter_export(const struct adapter *a, const struct checkpoint *base,
                                enum export_format format, enum dtype dtype, const char *out,
                                struct mil_error *err);

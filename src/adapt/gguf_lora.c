@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "adapt/internal.h"
+#include "adapt/files.h"
 #include "core/mem.h"
 #include "io/gguf.h"
 
@@ -88,8 +88,9 @@ static void put_all(struct gguf_writer *w, const struct adapter *a, const float 
     }
 }
 
-enum mil_status gguf_lora_write(const struct adapter *a, const struct model_config *c,
-                                const char *path, struct mil_error *err) {
+enum mil_status gguf_lora_write(const struct adapter *a, const char *name,
+                                const struct model_config *c, const char *path,
+                                struct mil_error *err) {
     const struct family *f = find_family(c->family);
     if (!f)
         return error_set(err, MIL_UNSUPPORTED,
@@ -107,7 +108,7 @@ enum mil_status gguf_lora_write(const struct adapter *a, const struct model_conf
     TRY_GOTO(gguf_writer_new(path, &w, err));
     gguf_put_str(w, "general.type", "adapter");
     gguf_put_str(w, "general.architecture", f->architecture);
-    gguf_put_str(w, "general.name", a->method ? a->method->name : "lora");
+    gguf_put_str(w, "general.name", name);
     gguf_put_str(w, "adapter.type", "lora");
     gguf_put_f32(w, "adapter.lora.alpha", (float)alpha);
     put_all(w, a, store);

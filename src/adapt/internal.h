@@ -106,40 +106,9 @@ static inline double delta_saved_alpha(const struct delta *d) {
 void delta_saved_a(const struct delta *d, float *a);
 void delta_saved_b(const struct delta *d, float *b);
 
-/* ---- PEFT's files (peft_write.c, peft_config.c) ---- */
-
-/* adapter_config.json and adapter_model.safetensors into dir.  residual: the rank-r LoRA of the
- * paper's layout (A, B0 + dB) for the base `base_path`. */
-enum mil_status peft_write(const struct adapter *a, const char *dir, bool residual,
-                           const char *base_path, struct mil_error *err);
-
-/* README.md, the model card.  side_file: milora.json lies beside it. */
-enum mil_status card_write(const struct adapter *a, const char *dir, bool side_file,
-                           struct mil_error *err);
-
-/* What an adapter_config.json says.  json owns the strings. */
-struct peft_config {
-    json_t *json;
-    int64_t r;
-    double alpha, dropout;
-    bool rslora;
-    const char *base_path; /* may be NULL */
-    const char **targets, **excluded;
-    size_t n_targets, n_excluded;
-    bool targets_regex, excluded_regex;
-};
-enum mil_status peft_config_read(const char *path, struct peft_config *out, struct mil_error *err);
-/* Member `key` of root: a string (regex) or a list of strings, absent is empty.  The strings stay
- * root's; *names is mem_free'd, also after failure. */
-enum mil_status targets_read(const json_t *root, const char *key, const char ***names, size_t *n,
-                             bool *regex, struct mil_error *err);
-void peft_config_release(struct peft_config *c);
-/* Which of the modules of `layers` layers the configuration adapts. */
-enum mil_status peft_config_select(const struct peft_config *c, int64_t layers, bool *selected,
+/* The shape of every delta and whole is that of base's module (MIL_MISMATCH). */
+enum mil_status adapter_check_base(const struct adapter *a, const struct model_config *c,
                                    struct mil_error *err);
-/* Rank and effective alpha (scale * rank) of one module, patterns and rsLoRA applied. */
-enum mil_status peft_config_rank(const struct peft_config *c, const char *module, int64_t *r,
-                                 double *alpha, struct mil_error *err);
 
 /* ---- magnitudes (dora.c) ---- */
 
@@ -151,27 +120,5 @@ enum mil_status dora_start(struct delta *d, const struct checkpoint *base, struc
 /* w [m, n] += scale * left [m, k] right [k, n], product and sum in f64, rounded once to f32. */
 enum mil_status low_rank_add(float *w, int64_t m, int64_t n, int64_t k, double scale,
                              const float *left, const float *right, struct mil_error *err);
-
-/* ---- model directories (model_dir.c) ---- */
-
-/* Change w, the f32 [m, n] weight of d, in place; it will be stored as `stored`. */
-struct weight_edit {
-    enum mil_status (*apply)(void *ctx, const struct delta *d, float *w, enum dtype stored,
-                             struct mil_error *err);
-    void *ctx;
-};
-/* Write base with the adapted weights edited as a Hugging Face directory: every float weight as
- * `dtype` (DTYPES: as stored, block types as F16), shards, configuration and tokenizer files
- * carried over.  dir exists and is empty. */
-enum mil_status model_dir_write(const struct checkpoint *base, const struct adapter *a,
-                                const struct weight_edit *edit, enum dtype dtype, const char *dir,
-                                struct mil_error *err);
-/* The shape of every delta is that of base's module (MIL_MISMATCH). */
-enum mil_status adapter_check_base(const struct adapter *a, const struct model_config *c,
-                                   struct mil_error *err);
-
-/* gguf_lora.c */
-enum mil_status gguf_lora_write(const struct adapter *a, const struct model_config *c,
-                                const char *path, struct mil_error *err);
 
 #endif

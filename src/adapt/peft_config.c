@@ -5,12 +5,10 @@
  * A key that is known to change the function must be at its neutral value.  An unknown key that is
  * switched on (true, or a non-empty object or list) is refused too, because it may change the
  * function; an unknown number or string belongs to a switch that is off, and is only noticed. */
-#include "adapt/internal.h"
-
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "adapt/files.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "io/json.h"
@@ -39,6 +37,8 @@ static const char *const known[] = {"peft_type",
                                     "init_lora_weights",
                                     "bias",
                                     "use_rslora",
+                                    "use_dora",
+                                    "modules_to_save",
                                     "layers_to_transform",
                                     "layers_pattern",
                                     "auto_mapping",
@@ -52,13 +52,20 @@ static const char *const known[] = {"peft_type",
                                     "lora_ga_config",
                                     "qalora_group_size",
                                     "runtime_config",
-                                    "ensure_weight_tying"};
+                                    "ensure_weight_tying",
+                                    "init_r",
+                                    "target_r",
+                                    "tinit",
+                                    "tfinal",
+                                    "deltaT",
+                                    "beta1",
+                                    "beta2",
+                                    "orth_reg_weight",
+                                    "total_step"};
 /* Change the function in ways not done here; `remedy` is what the user can do. */
 static const struct {
     const char *key, *remedy;
 } refused[] = {
-    {"use_dora", "merge it with PEFT first"},
-    {"modules_to_save", "merge it with PEFT first"},
     {"lora_bias", "merge it with PEFT first"},
     {"fan_in_fan_out", "it is for GPT-2's transposed weights"},
     {"layer_replication", "merge it with PEFT first"},
@@ -101,10 +108,11 @@ static enum mil_status check_keys(const json_t *root, struct mil_error *err) {
 
 /* Initialisations that change the base model when PEFT loads them: such an adapter does not fit the
  * untouched base. */
-static enum mil_status check_init(const json_t *root, struct mil_error *err) {
+static enum mil_status check_init(const json_t *root, bool *mica, struct mil_error *err) {
     static const char *const harmless[] = {"gaussian", "orthogonal", "eva", "mica"};
     const json_t *v = json_object_get(root, "init_lora_weights");
     const char *s = json_string_value(v);
+    *mica = s && strcmp(s, "mica") == 0;
     if (!v || json_is_boolean(v) || json_is_null(v)) return MIL_OK;
     for (size_t i = 0; s && i < sizeof harmless / sizeof *harmless; i++)
         if (strcmp(s, harmless[i]) == 0) return MIL_OK;
@@ -115,148 +123,89 @@ static enum mil_status check_init(const json_t *root, struct mil_error *err) {
         s ? s : "?");
 }
 
-/* ---- target lists ---- */
-
-enum mil_status targets_read(const json_t *root, const char *key, const char ***names, size_t *n,
-                             bool *regex, struct mil_error *err) {
-    const json_t *v = json_object_get(root, key);
-    *regex = json_is_string(v);
-    size_t count = json_is_string(v) ? 1 : json_array_size(v);
-    if (v && !json_is_null(v) && !json_is_string(v) && !json_is_array(v))
-        return error_set(err, MIL_INPUT, "%s must be a list of names or one pattern", key);
-    *names = mem_calloc(MEM_ADAPTER, count, sizeof **names);
-    if (!*names) return error_nomem(err, count * sizeof **names);
-    for (size_t i = 0; i < count; i++) {
-        (*names)[i] = json_string_value(json_is_string(v) ? v : json_array_get(v, i));
-        if (!(*names)[i]) return error_set(err, MIL_INPUT, "%s[%zu] is not a string", key, i);
-    }
-    *n = count;
-    return MIL_OK;
-}
-
-static enum mil_status check_layers(const json_t *root, const struct peft_config *c,
+static enum mil_status check_layers(const json_t *root, const struct adapter_options *o,
                                     struct mil_error *err) {
-    const json_t *v = json_object_get(root, "layers_to_transform"),
-                 *p = json_object_get(root, "layers_pattern");
+    const json_t *p = json_object_get(root, "layers_pattern");
     const char *pattern = json_string_value(json_is_array(p) ? json_array_get(p, 0) : p);
     if (!is_neutral(p) && (!pattern || strcmp(pattern, "layers") != 0 || json_array_size(p) > 1))
         return error_set(err, MIL_UNSUPPORTED, "layers_pattern: only 'layers' is supported");
-    if (is_neutral(v)) return MIL_OK;
-    if (c->targets_regex)
+    if (o->n_layers && o->targets_regex)
         return error_set(err, MIL_INPUT,
                          "layers_to_transform does not go with target_modules as one pattern");
-    if (json_is_integer(v)) return MIL_OK;
-    if (!json_is_array(v))
-        return error_set(err, MIL_INPUT,
-                         "layers_to_transform must be an integer or a list of them");
-    for (size_t i = 0; i < json_array_size(v); i++)
-        if (!json_is_integer(json_array_get(v, i)))
-            return error_set(err, MIL_INPUT, "layers_to_transform[%zu] is not an integer", i);
-    return MIL_OK;
-}
-
-static bool layer_wanted(const json_t *root, int64_t layer) {
-    const json_t *v = json_object_get(root, "layers_to_transform");
-    if (is_neutral(v)) return true;
-    if (json_is_integer(v)) return json_integer_value(v) == layer;
-    for (size_t i = 0; i < json_array_size(v); i++)
-        if (json_integer_value(json_array_get(v, i)) == layer) return true;
-    return false;
-}
-
-enum mil_status peft_config_select(const struct peft_config *c, int64_t layers, bool *selected,
-                                   struct mil_error *err) {
-    struct target_rules in = {.where = "target_modules",
-                              .names = c->targets,
-                              .n = c->n_targets,
-                              .regex = c->targets_regex};
-    struct target_rules out = {.where = "exclude_modules",
-                               .names = c->excluded,
-                               .n = c->n_excluded,
-                               .regex = c->excluded_regex};
-    int64_t n = layers * MODULES;
-    TRY(select_modules(layers, &in, false, selected, err));
-    bool *excluded = mem_alloc(MEM_OTHER, (size_t)n, sizeof *excluded);
-    if (!excluded) return error_nomem(err, 0);
-    enum mil_status st = select_modules(layers, &out, false, excluded, err);
-    for (int64_t i = 0; i < n && st == MIL_OK; i++)
-        selected[i] = selected[i] && !excluded[i] && layer_wanted(c->json, i / MODULES);
-    mem_free(excluded);
-    return st;
-}
-
-/* ---- ranks ---- */
-
-/* The value of the first key of `patterns` that matches the module's name, as PEFT looks it up:
- * the key is a regular expression for the name or for its end after a dot. */
-static enum mil_status pattern_value(const json_t *patterns, const char *where, const char *module,
-                                     const json_t **value, struct mil_error *err) {
-    const char *key;
-    json_t *v;
-    *value = NULL;
-    json_object_foreach((json_t *)patterns, key, v) {
-        bool matches = false;
-        TRY(pattern_names(where, key, module, &matches, err));
-        if (!matches) continue;
-        *value = v;
-        return MIL_OK;
-    }
-    return MIL_OK;
-}
-
-enum mil_status peft_config_rank(const struct peft_config *c, const char *module, int64_t *r,
-                                 double *alpha, struct mil_error *err) {
-    const json_t *v;
-    *r = c->r;
-    *alpha = c->alpha;
-    TRY(pattern_value(json_object_get(c->json, "rank_pattern"), "rank_pattern", module, &v, err));
-    if (v) *r = json_integer_value(v); /* 0 for another type */
-    if (*r < 1 || *r > MODEL_MAX_WIDTH)
-        return error_set(err, MIL_INPUT, "rank_pattern: the rank of %s must be 1 to %d", module,
-                         MODEL_MAX_WIDTH);
-    TRY(pattern_value(json_object_get(c->json, "alpha_pattern"), "alpha_pattern", module, &v, err));
-    if (v && !json_is_number(v))
-        return error_set(err, MIL_INPUT, "alpha_pattern: the alpha of %s is not a number", module);
-    if (v) *alpha = json_number_value(v);
-    if (c->rslora) *alpha *= sqrt((double)*r); /* scale alpha / sqrt(r) */
-    if (!isfinite(*alpha))
-        return error_set(err, MIL_INPUT, "alpha_pattern: the alpha of %s is not finite", module);
     return MIL_OK;
 }
 
 /* ---- the file ---- */
 
-static enum mil_status check_object(const json_t *root, const char *key, struct mil_error *err) {
-    const json_t *v = json_object_get(root, key);
-    if (is_neutral(v) || json_is_object(v)) return MIL_OK;
-    return error_set(err, MIL_INPUT, "%s must be an object", key);
+static const char where[] = "adapter";
+
+static enum mil_status read_kind(struct peft_config *c, struct mil_error *err) {
+    const char *type = NULL;
+    TRY(json_member_str(c->json, where, "peft_type", true, &type, err));
+    c->kind = strcmp(type, "ADALORA") == 0 ? PEFT_ADALORA : PEFT_LORA;
+    if (c->kind == PEFT_ADALORA || strcmp(type, "LORA") == 0) return MIL_OK;
+    return error_set(err, MIL_UNSUPPORTED,
+                     "peft_type is '%.32s': only LORA and ADALORA are supported", type);
+}
+
+/* PEFT's AdaLoRA takes no notice of use_rslora and alpha_pattern, and its rank_pattern holds masks; what it trained
+ * with is kept for whoever goes on. */
+static enum mil_status read_adalora(struct peft_config *c, struct mil_error *err) {
+    const json_t *o = c->json, *masks = json_object_get(o, "rank_pattern");
+    struct adalora_options *a = &c->options.adalora;
+    *a = (struct adalora_options){.tinit = -1, .tfinal = -1, .orth_reg_weight = -1};
+    TRY(json_member_i64(o, where, "init_r", true, 1, MODEL_MAX_WIDTH, &a->init_r, err));
+    TRY(json_member_i64(o, where, "target_r", false, 1, MODEL_MAX_WIDTH, &a->target_r, err));
+    TRY(json_member_i64(o, where, "deltaT", false, 1, INT64_MAX, &a->delta_t, err));
+    TRY(json_member_f64(o, where, "beta1", false, 0, 1, &a->beta1, err));
+    TRY(json_member_f64(o, where, "beta2", false, 0, 1, &a->beta2, err));
+    TRY(json_member_f64(o, where, "orth_reg_weight", false, 0, 1e6, &a->orth_reg_weight, err));
+    c->options.r = a->init_r;
+    c->options.dora = c->options.rslora = false;
+    if (!is_neutral(masks) && !json_is_object(masks))
+        return error_set(err, MIL_INPUT, "rank_pattern must be an object");
+    if (!is_neutral(json_object_get(o, "use_dora")))
+        return error_set(err, MIL_INPUT, "use_dora is set, which AdaLoRA does not have");
+    if (!(c->options.alpha > 0)) c->options.alpha = (double)a->init_r; /* PEFT's choice then */
+    return MIL_OK;
+}
+
+static enum mil_status read_lora(struct peft_config *c, struct mil_error *err) {
+    const json_t *o = c->json;
+    struct adapter_options *to = &c->options;
+    const struct pattern_range rank = {true, 1, MODEL_MAX_WIDTH}, alpha = {false, -1e9, 1e9};
+    TRY(json_member_i64(o, where, "r", true, 1, MODEL_MAX_WIDTH, &to->r, err));
+    TRY(json_member_bool(o, where, "use_rslora", false, &to->rslora, err));
+    TRY(json_member_bool(o, where, "use_dora", false, &to->dora, err));
+    TRY(patterns_read(o, "rank_pattern", rank, &to->ranks, &to->n_ranks, err));
+    return patterns_read(o, "alpha_pattern", alpha, &to->alphas, &to->n_alphas, err);
+}
+
+static enum mil_status read_modules(struct peft_config *c, struct mil_error *err) {
+    const json_t *o = c->json;
+    struct adapter_options *to = &c->options;
+    TRY(names_read(o, "target_modules", &to->targets, &to->n_targets, &to->targets_regex, err));
+    TRY(names_read(o, "exclude_modules", &to->excluded, &to->n_excluded, &to->excluded_regex, err));
+    TRY(layers_read(o, to, err));
+    TRY(saved_modules_read(o, to, err));
+    if (to->n_targets == 0) return error_set(err, MIL_INPUT, "target_modules is missing or empty");
+    return check_layers(o, to, err);
 }
 
 static enum mil_status read_fields(struct peft_config *c, struct mil_error *err) {
     const json_t *o = c->json;
-    const char *type = NULL, *bias = "none";
-    const char *where = "adapter";
+    struct adapter_options *to = &c->options;
     if (!json_is_object(o)) return error_set(err, MIL_INPUT, "the file is not a JSON object");
-    TRY(json_member_str(o, where, "peft_type", true, &type, err));
-    if (strcmp(type, "LORA") != 0)
-        return error_set(err, MIL_UNSUPPORTED, "peft_type is '%.32s': only LORA is supported",
-                         type);
+    TRY(read_kind(c, err));
     TRY(check_keys(o, err));
-    TRY(check_init(o, err));
-    TRY(json_member_str(o, where, "bias", false, &bias, err));
-    if (strcmp(bias, "none") != 0)
-        return error_set(err, MIL_UNSUPPORTED, "bias is '%.32s': only 'none' is supported", bias);
-    TRY(json_member_i64(o, where, "r", true, 1, MODEL_MAX_WIDTH, &c->r, err));
-    TRY(json_member_f64(o, where, "lora_alpha", true, -1e9, 1e9, &c->alpha, err));
-    TRY(json_member_f64(o, where, "lora_dropout", false, 0, 0.999999, &c->dropout, err));
-    TRY(json_member_bool(o, where, "use_rslora", false, &c->rslora, err));
+    TRY(check_init(o, &c->mica, err));
+    TRY(bias_read(o, where, &to->bias, err));
+    TRY(json_member_f64(o, where, "lora_alpha", true, -1e9, 1e9, &to->alpha, err));
+    TRY(json_member_f64(o, where, "lora_dropout", false, 0, 0.999999, &to->dropout, err));
     TRY(json_member_str(o, where, "base_model_name_or_path", false, &c->base_path, err));
-    TRY(check_object(o, "rank_pattern", err));
-    TRY(check_object(o, "alpha_pattern", err));
-    TRY(targets_read(o, "target_modules", &c->targets, &c->n_targets, &c->targets_regex, err));
-    TRY(targets_read(o, "exclude_modules", &c->excluded, &c->n_excluded, &c->excluded_regex, err));
-    if (c->n_targets == 0) return error_set(err, MIL_INPUT, "target_modules is missing or empty");
-    return check_layers(o, c, err);
+    to->lr_ratio = 1;
+    TRY(c->kind == PEFT_ADALORA ? read_adalora(c, err) : read_lora(c, err));
+    return read_modules(c, err);
 }
 
 enum mil_status peft_config_read(const char *path, struct peft_config *out, struct mil_error *err) {
@@ -270,8 +219,7 @@ enum mil_status peft_config_read(const char *path, struct peft_config *out, stru
 }
 
 void peft_config_release(struct peft_config *c) {
-    mem_free(c->targets);
-    mem_free(c->excluded);
+    lists_release(&c->options);
     json_decref(c->json);
     memset(c, 0, sizeof *c);
 }

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* peft_write.c - an adapter as PEFT's two files: adapter_config.json, adapter_model.safetensors.
+/* peft_write.c - an adapter as PEFT's adapter_config.json; its tensors are peft_tensors.c's.
  *
  * Keys are those that PEFT 0.10 to 0.21 read and that say something; every optional feature is
- * written at its neutral value.  Nothing in the bytes depends on the time or the machine. */
+ * written at its neutral value.  Nothing in the bytes depends on the time or the machine.
+ *
+ * rsLoRA and a scale of its own are folded into lora_alpha, so that a reader who ignores use_rslora is right.  AdaLoRA is
+ * PEFT's ADALORA, whose configuration must have a schedule to be valid. */
 #include <math.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "adapt/internal.h"
-#include "core/mem.h"
+#include "adapt/files.h"
 #include "io/file.h"
 #include "io/json.h"
 
@@ -33,7 +35,7 @@ static int by_name(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static json_t *target_modules(const struct adapter *a) {
+json_t *target_modules(const struct adapter *a) {
     json_t *list = json_array();
     bool suffixes[MODULES];
     if (same_in_every_layer(a, suffixes)) {
@@ -53,10 +55,9 @@ static json_t *target_modules(const struct adapter *a) {
     return list;
 }
 
-/* ---- adapter_config.json ---- */
+/* ---- ranks ---- */
 
-/* 8, not 8.0, where the value is a whole number: PEFT's own files have integers. */
-static json_t *number(double x) {
+json_t *json_number(double x) {
     return x == floor(x) && fabs(x) < 1e15 ? json_integer((json_int_t)x) : json_real(x);
 }
 
@@ -69,7 +70,7 @@ static double alpha_of(const struct delta *d, bool residual) {
 }
 
 /* Modules whose rank or alpha is not the first one's, by full path. */
-static void add_patterns(json_t *o, const struct adapter *a, bool residual) {
+static void put_lora(json_t *o, const struct adapter *a, bool residual) {
     json_t *ranks = json_object(), *alphas = json_object();
     for (size_t i = 1; i < a->n; i++) {
         const struct delta *d = &a->deltas[i];
@@ -78,35 +79,96 @@ static void add_patterns(json_t *o, const struct adapter *a, bool residual) {
         if (rank_of(d, residual) != rank_of(a->deltas, residual))
             json_object_set_new(ranks, name, json_integer(rank_of(d, residual)));
         if (alpha_of(d, residual) != alpha_of(a->deltas, residual))
-            json_object_set_new(alphas, name, number(alpha_of(d, residual)));
+            json_object_set_new(alphas, name, json_number(alpha_of(d, residual)));
     }
+    json_object_set_new(o, "r", json_integer(a->n ? rank_of(a->deltas, residual) : a->options.r));
+    json_object_set_new(o, "lora_alpha",
+                        json_number(a->n ? alpha_of(a->deltas, residual) : a->options.alpha));
     json_object_set_new(o, "rank_pattern", ranks);
     json_object_set_new(o, "alpha_pattern", alphas);
 }
 
+static json_t *masks(const struct adapter *a, const struct adalora_layout *l) {
+    if (!l->masked) return json_null();
+    json_t *all = json_object();
+    for (size_t i = 0; i < a->n; i++) {
+        const struct delta *d = &a->deltas[i];
+        char key[MODULE_NAME_CAP + 8];
+        json_t *mask = json_array();
+        module_name(key, d->layer, d->module);
+        strcat(key, ".lora_E");
+        for (int64_t t = 0; t < l->init_r; t++)
+            json_array_append_new(mask, json_boolean(adalora_kept(d, t)));
+        json_object_set_new(all, key, mask);
+    }
+    return all;
+}
+
+/* PEFT demands a schedule with room between tinit and tfinal; what the run had is in milora.json. */
+static void put_adalora(json_t *o, const struct adapter *a) {
+    const struct adalora_options *s = &a->options.adalora;
+    struct adalora_layout l;
+    adalora_layout(a, &l);
+    json_object_set_new(o, "r", json_integer(8)); /* not used: PEFT's default, else it warns */
+    json_object_set_new(o, "lora_alpha", json_number(l.alpha));
+    json_object_set_new(o, "init_r", json_integer(l.init_r));
+    json_object_set_new(o, "target_r", json_integer(s->target_r > 0 ? s->target_r : l.init_r));
+    json_object_set_new(o, "tinit", json_integer(0));
+    json_object_set_new(o, "tfinal", json_integer(0));
+    json_object_set_new(o, "deltaT", json_integer(s->delta_t > 0 ? s->delta_t : 1));
+    json_object_set_new(o, "total_step", json_integer(1));
+    json_object_set_new(o, "beta1", json_real(s->beta1));
+    json_object_set_new(o, "beta2", json_real(s->beta2));
+    json_object_set_new(o, "orth_reg_weight",
+                        json_real(s->orth_reg_weight >= 0 ? s->orth_reg_weight : 0.5));
+    json_object_set_new(o, "rank_pattern", masks(a, &l));
+    json_object_set_new(o, "alpha_pattern", json_object());
+}
+
+/* ---- the rest ---- */
+
+static void put_wholes(json_t *o, const struct adapter *a) {
+    enum adapter_bias bias = BIAS_NONE;
+    json_t *saved = json_array();
+    for (size_t i = 0; i < a->n_wholes; i++) {
+        enum whole_kind kind = a->wholes[i].kind;
+        if (kind == WHOLE_BIAS)
+            bias = a->options.bias;
+        else
+            json_array_append_new(saved,
+                                  json_string(kind == WHOLE_EMBED ? "embed_tokens" : "lm_head"));
+    }
+    if (json_array_size(saved) == 0) {
+        json_decref(saved);
+        saved = json_null();
+    }
+    json_object_set_new(o, "modules_to_save", saved);
+    json_object_set_new(o, "bias", json_string(bias_name(bias)));
+}
+
 static json_t *config_json(const struct adapter *a, bool residual, const char *base_path) {
     static const char *const nulls[] = {
-        "auto_mapping",        "exclude_modules",        "layer_replication", "layers_pattern",
-        "layers_to_transform", "megatron_config",        "modules_to_save",   "revision",
-        "target_parameters",   "trainable_token_indices"};
-    int64_t r = a->n ? rank_of(a->deltas, residual) : a->options.r;
-    double alpha = a->n ? alpha_of(a->deltas, residual) : a->options.alpha;
+        "auto_mapping",   "exclude_modules",     "layer_replication",
+        "layers_pattern", "layers_to_transform", "megatron_config",
+        "revision",       "target_parameters",   "trainable_token_indices"};
+    bool scaled = adapter_is_scaled(a);
     json_t *o = json_object();
-    json_object_set_new(o, "peft_type", json_string("LORA"));
+    json_object_set_new(o, "peft_type", json_string(scaled ? "ADALORA" : "LORA"));
     json_object_set_new(o, "task_type", json_string("CAUSAL_LM"));
     json_object_set_new(o, "base_model_name_or_path",
                         base_path && *base_path ? json_string(base_path) : json_null());
     json_object_set_new(o, "inference_mode", json_true());
-    json_object_set_new(o, "r", json_integer(r));
-    json_object_set_new(o, "lora_alpha", number(alpha));
-    json_object_set_new(o, "lora_dropout", number(a->options.dropout));
+    json_object_set_new(o, "lora_dropout", json_number(a->options.dropout));
     json_object_set_new(o, "target_modules", target_modules(a));
-    add_patterns(o, a, residual);
+    if (scaled)
+        put_adalora(o, a);
+    else
+        put_lora(o, a, residual);
     json_object_set_new(o, "init_lora_weights", json_true());
-    json_object_set_new(o, "bias", json_string("none"));
+    put_wholes(o, a);
     json_object_set_new(o, "fan_in_fan_out", json_false());
     json_object_set_new(o, "lora_bias", json_false());
-    json_object_set_new(o, "use_dora", json_false());
+    json_object_set_new(o, "use_dora", json_boolean(adapter_has_dora(a)));
     json_object_set_new(o, "use_rslora", json_false());
     json_object_set_new(o, "megatron_core", json_string("megatron.core"));
     json_object_set_new(o, "loftq_config", json_object());
@@ -115,86 +177,11 @@ static json_t *config_json(const struct adapter *a, bool residual, const char *b
     return o;
 }
 
-/* ---- adapter_model.safetensors ---- */
-
-#define KEY_CAP (MODULE_NAME_CAP + 48)
-
-static void key_of(char out[KEY_CAP], const struct delta *d, char factor) {
-    char name[MODULE_NAME_CAP];
-    module_name(name, d->layer, d->module);
-    snprintf(out, KEY_CAP, "base_model.model.%s.lora_%c.weight", name, factor);
-}
-
-/* A (rank-r) = A0 + dA and B = B0 + dB: what the residual layout trains. */
-static void whole_a(const struct delta *d, float *a) {
-    for (int64_t i = 0; i < d->r * d->n; i++) a[i] = d->a0[i] + d->da[i];
-}
-
-static void whole_b(const struct delta *d, float *b) {
-    for (int64_t i = 0; i < d->m * d->r; i++) b[i] = (d->b0 ? d->b0[i] : 0) + d->db[i];
-}
-
-static enum mil_status put_factors(struct st_writer *w, const struct delta *d, bool residual,
-                                   float *buffer, struct mil_error *err) {
-    int64_t k = rank_of(d, residual);
-    if (residual)
-        whole_a(d, buffer);
-    else
-        delta_saved_a(d, buffer);
-    TRY(st_writer_put(w, buffer, (size_t)(k * d->n) * sizeof *buffer, err));
-    if (residual)
-        whole_b(d, buffer);
-    else
-        delta_saved_b(d, buffer);
-    return st_writer_put(w, buffer, (size_t)(d->m * k) * sizeof *buffer, err);
-}
-
-static enum mil_status write_tensors(const struct adapter *a, const char *path, bool residual,
-                                     struct mil_error *err) {
-    struct st_decl *decls = mem_calloc(MEM_IO, 2 * a->n, sizeof *decls);
-    char(*keys)[KEY_CAP] = mem_alloc(MEM_IO, 2 * a->n, sizeof *keys);
-    json_t *metadata = json_pack("{s:s}", "format", "pt");
-    struct st_writer *w = NULL;
-    float *buffer = NULL;
-    int64_t most = 0;
-    enum mil_status st = MIL_OK;
-    if (!decls || !keys || !metadata) {
-        st = error_nomem(err, 2 * a->n * (sizeof *decls + sizeof *keys));
-        goto fail;
-    }
-    for (size_t i = 0; i < a->n; i++) {
-        const struct delta *d = &a->deltas[i];
-        int64_t k = rank_of(d, residual);
-        key_of(keys[2 * i], d, 'A');
-        key_of(keys[2 * i + 1], d, 'B');
-        decls[2 * i] = (struct st_decl){keys[2 * i], DT_F32, 2, {k, d->n}};
-        decls[2 * i + 1] = (struct st_decl){keys[2 * i + 1], DT_F32, 2, {d->m, k}};
-        int64_t widest = k * (d->m > d->n ? d->m : d->n);
-        if (widest > most) most = widest;
-    }
-    buffer = mem_alloc(MEM_IO, (size_t)most, sizeof *buffer);
-    if (!buffer) {
-        st = error_nomem(err, (uint64_t)most * sizeof *buffer);
-        goto fail;
-    }
-    TRY_GOTO(st_writer_new(path, metadata, decls, 2 * a->n, &w, err));
-    for (size_t i = 0; i < a->n; i++)
-        TRY_GOTO(put_factors(w, &a->deltas[i], residual, buffer, err));
-    st = st_writer_commit(&w, err);
-fail:
-    st_writer_free(&w);
-    mem_free(buffer);
-    json_decref(metadata);
-    mem_free(keys);
-    mem_free(decls);
-    return st;
-}
-
 enum mil_status peft_write(const struct adapter *a, const char *dir, bool residual,
                            const char *base_path, struct mil_error *err) {
     char path[PATH_CAP];
     TRY(path_join(path, dir, "adapter_model.safetensors", err));
-    TRY(write_tensors(a, path, residual, err));
+    TRY(peft_write_tensors(a, path, residual, err));
     TRY(path_join(path, dir, "adapter_config.json", err));
     json_t *config = config_json(a, residual, base_path);
     if (!config) return error_nomem(err, 0);

@@ -1,58 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* save.c - an adapter directory: PEFT's two files, milora.json, a short model card.  docs/formats/adapter.md has
  * the format. */
-#include <stdio.h>
 #include <string.h>
 
-#include "adapt/internal.h"
-#include "core/mem.h"
+#include "adapt/files.h"
 #include "io/file.h"
-#include "io/json.h"
-
-/* ---- milora.json ---- */
-
-/* Rows [begin, end) of lora_A, or columns of lora_B, hold `what`. */
-static json_t *part(const char *what, int64_t begin, int64_t end) {
-    return json_pack("{s:s, s:[I, I]}", "holds", what, "range", (json_int_t)begin, (json_int_t)end);
-}
-
-static json_t *layout(const struct adapter *a) {
-    int64_t r = a->options.r;
-    if (a->method->form != DELTA_PAIR)
-        return json_pack("{s:[o], s:[o]}", "lora_A_rows", part("A", 0, r), "lora_B_columns",
-                         part("dB", 0, r));
-    return json_pack("{s:[o, o], s:[o, o]}", "lora_A_rows", part("A", 0, r), part("dA", r, 2 * r),
-                     "lora_B_columns", part("dB", 0, r), part("B0", r, 2 * r));
-}
-
-static json_t *side_file(const struct adapter *a) {
-    const struct adapter_options *o = &a->options;
-    json_t *targets = json_array();
-    for (size_t i = 0; i < o->n_targets; i++)
-        json_array_append_new(targets, json_string(o->targets[i]));
-    return json_pack(
-        "{s:s, s:i, s:s, s:s, s:I, s:f, s:f, s:I, s:o, s:b, s:I, s:{s:s, s:s, s:I}, s:o}", "format",
-        "milora-adapter", "version", 1, "program", "milora " MILORA_VERSION, "method",
-        a->method->name, "r", (json_int_t)o->r, "lora_alpha", o->alpha, "lora_dropout", o->dropout,
-        "seed", (json_int_t)o->seed, "target_modules", targets, "target_modules_regex",
-        (int)o->targets_regex, "modules", (json_int_t)a->n, "base", "name_or_path", a->base_path,
-        "fingerprint", a->base_fingerprint, "layers", (json_int_t)a->layers, "layout", layout(a));
-}
-
-static enum mil_status write_side_file(const struct adapter *a, const char *dir,
-                                       struct mil_error *err) {
-    char path[PATH_CAP];
-    TRY(path_join(path, dir, "milora.json", err));
-    json_t *o = side_file(a);
-    if (!o)
-        return error_set(err, MIL_USAGE,
-                         "%s: the base's path or a target is not UTF-8, or out of memory", path);
-    enum mil_status st = json_write_file(path, o, err);
-    json_decref(o);
-    return st;
-}
 
 /* ---- README.md ---- */
+
+static void add_flags(struct str *s, const struct adapter *a) {
+    const struct adapter_options *o = &a->options;
+    if (o->rslora) str_add(s, ", rsLoRA");
+    if (adapter_has_dora(a)) str_add(s, ", DoRA");
+    if (o->lr_ratio > 0 && o->lr_ratio != 1) str_addf(s, ", LoRA+ ratio %g", o->lr_ratio);
+    if (o->bias != BIAS_NONE) str_addf(s, ", bias %s", bias_name(o->bias));
+    for (size_t i = 0; i < o->n_saved_modules; i++)
+        str_addf(s, ", %s as a whole", o->saved_modules[i]);
+}
+
+/* "r = 4", or the range where modules differ. */
+static void add_rank(struct str *s, const struct adapter *a) {
+    int64_t least = a->options.r, most = a->options.r;
+    bool scaled = adapter_is_scaled(a);
+    for (size_t i = 0; i < a->n; i++) {
+        int64_t r = scaled ? adalora_rank(&a->deltas[i]) : a->deltas[i].r;
+        least = i == 0 || r < least ? r : least;
+        most = i == 0 || r > most ? r : most;
+    }
+    if (least == most)
+        str_addf(s, "r = %lld", (long long)least);
+    else
+        str_addf(s, "r = %lld to %lld", (long long)least, (long long)most);
+}
+
+static void add_form(struct str *s, const struct adapter *a, bool side_file) {
+    if (!a->method) return;
+    if (a->method->form == DELTA_PAIR)
+        str_addf(s,
+                 "Use it on the untouched base model, as any PEFT LoRA. Its rank on disk is twice\n"
+                 "the trained rank: `A' = [A ; dA]`, `B' = [dB , B0]` express the change\n"
+                 "`B A - B0 A0` of the trained factors exactly.%s\n",
+                 side_file ? " `milora.json` says which rows and columns are which." : "");
+    if (a->method->form == DELTA_FIXED_B)
+        str_add(s, "Use it on the untouched base model, as any PEFT LoRA. `lora_B` was not "
+                   "trained.\n");
+    if (a->method->form == DELTA_SCALED)
+        str_add(s, "Use it on the untouched base model with PEFT's AdaLoRA; `milora export "
+                   "--format lora`\nmakes a plain LoRA of it.\n");
+}
 
 enum mil_status card_write(const struct adapter *a, const char *dir, bool side_file,
                            struct mil_error *err) {
@@ -60,19 +55,16 @@ enum mil_status card_write(const struct adapter *a, const char *dir, bool side_f
     char path[PATH_CAP];
     struct str s = {0};
     TRY(path_join(path, dir, "README.md", err));
-    str_addf(&s, "---\nlibrary_name: peft\ntags:\n- %s\n- lora\n---\n\n", method);
+    str_addf(&s, "---\nlibrary_name: peft\ntags:\n- %s\n%s---\n\n", method,
+             strcmp(method, "lora") ? "- lora\n" : "");
     str_addf(&s, "# A low-rank adapter (%s)\n\n", method);
-    str_addf(&s,
-             "Base model: `%s`. %zu modules, %lld trained parameters, r = %lld, alpha = %g.\n\n",
-             *a->base_path ? a->base_path : "not recorded", a->n, (long long)adapter_elements(a),
-             (long long)a->options.r, a->options.alpha);
-    if (a->method && a->method->form == DELTA_PAIR)
-        str_addf(&s,
-                 "Use it on the untouched base model, as any PEFT LoRA. Its rank on disk is %lld,\n"
-                 "twice the trained rank: `A' = [A ; dA]`, `B' = [dB , B0]` express the change\n"
-                 "`B A - B0 A0` of the trained factors exactly.%s\n",
-                 (long long)(2 * a->options.r),
-                 side_file ? " `milora.json` says which rows and columns are which." : "");
+    str_addf(&s, "Base model: `%s`. %zu modules, %lld trained parameters, ",
+             *a->base_path ? a->base_path : "not recorded", a->n, (long long)adapter_elements(a));
+    add_rank(&s, a);
+    str_addf(&s, ", alpha = %g", a->options.alpha);
+    add_flags(&s, a);
+    str_add(&s, ".\n\n");
+    add_form(&s, a, side_file);
     enum mil_status st = str_status(&s, err);
     if (st == MIL_OK) st = file_write(path, s.data, s.len, err);
     str_release(&s);
@@ -81,6 +73,6 @@ enum mil_status card_write(const struct adapter *a, const char *dir, bool side_f
 
 enum mil_status adapter_save(const struct adapter *a, const char *dir, struct mil_error *err) {
     TRY(peft_write(a, dir, false, a->base_path, err));
-    if (a->method) TRY(write_side_file(a, dir, err));
+    if (a->method) TRY(side_file_write(a, dir, err));
     return card_write(a, dir, a->method != NULL, err);
 }

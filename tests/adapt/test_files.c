@@ -2,7 +2,7 @@
 /* test_files.c - adapters on disk: ours and PEFT's, written, read, refused. */
 #include "fixture.h"
 
-#include "adapt/internal.h"
+#include "adapt/files.h"
 #include "io/json.h"
 
 static const char *const ours[] = {"adapter_model.safetensors", "adapter_config.json",
@@ -191,9 +191,12 @@ static void test_refused_config(void **state) {
     } cases[] = {
         {"peft_type", "\"IA3\"", MIL_UNSUPPORTED, "peft_type is 'IA3'"},
         {"peft_type", NULL, MIL_INPUT, "peft_type"},
-        {"use_dora", "true", MIL_UNSUPPORTED, "use_dora"},
-        {"bias", "\"all\"", MIL_UNSUPPORTED, "bias is 'all'"},
-        {"modules_to_save", "[\"lm_head\"]", MIL_UNSUPPORTED, "modules_to_save"},
+        {"use_dora", "true", MIL_INPUT, "lora_magnitude_vector of model.layers.0"},
+        {"bias", "\"some\"", MIL_UNSUPPORTED, "bias is 'some'"},
+        {"modules_to_save", "[\"lm_head\"]", MIL_INPUT,
+         "base_model.model.lm_head.weight is missing"},
+        {"modules_to_save", "[\"norm\"]", MIL_UNSUPPORTED, "'norm' is not supported, only embed"},
+        {"lora_bias", "true", MIL_UNSUPPORTED, "merge it with PEFT first"},
         {"init_lora_weights", "\"pissa\"", MIL_UNSUPPORTED, "path_initial_model_for_weight"},
         {"fan_in_fan_out", "true", MIL_UNSUPPORTED, "fan_in_fan_out"},
         {"trainable_token_indices", "[1]", MIL_UNSUPPORTED, "trainable_token_indices"},
@@ -240,6 +243,11 @@ static void test_refused_side_file(void **state) {
         {"method", "\"milorb\"", MIL_USAGE, "did you mean 'milora'"},
         {"method", "\"full\"", MIL_INPUT, "has no adapter"},
         {"method", "\"lora\"", MIL_INPUT, "must say 4, but says 8"},
+        {"rank_pattern", "{\"k_proj\": 3}", MIL_INPUT, "must say 6, but says 8"},
+        {"rank_pattern", "{\"k_proj\": 2.5}", MIL_INPUT, "must be a whole number"},
+        {"use_dora", "true", MIL_INPUT, "use_dora is true in milora.json"},
+        {"modules_to_save", "[\"norm\"]", MIL_UNSUPPORTED, "'norm'"},
+        {"layers_to_transform", "\"0\"", MIL_INPUT, "layers_to_transform"},
         {"r", "3", MIL_INPUT, "must say 6, but says 8"},
         {"base", "{\"layers\": 3}", MIL_MISMATCH, "model of 3 layers, this one has 2"},
         {"base", "{\"layers\": 2, \"fingerprint\": \"00000000000000000000000000000000\"}",
@@ -310,14 +318,10 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_config),
-        cmocka_unit_test(test_peft),
-        cmocka_unit_test(test_peft_again),
-        cmocka_unit_test(test_refused_config),
-        cmocka_unit_test(test_refused_side_file),
-        cmocka_unit_test(test_refused_files),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_config),
+        cmocka_unit_test(test_peft),           cmocka_unit_test(test_peft_again),
+        cmocka_unit_test(test_refused_config), cmocka_unit_test(test_refused_side_file),
+        cmocka_unit_test(test_refused_files),  cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,7 +56,7 @@ static enum mil_status compare_identity(const struct run *r, const json_t *their
     return st;
 }
 
-/* A rate that depends on the number of steps would have been another one so far. */
+/* A rate, or a budget of ranks, that depends on the number of steps would have been another one so far. */
 static enum mil_status compare_length(const struct run *r, int64_t total, int64_t step,
                                       struct mil_error *err) {
     const struct session *s = &r->session;
@@ -67,6 +67,12 @@ static enum mil_status compare_length(const struct run *r, int64_t total, int64_
                          ", and lr_scheduler_type %s depends on it; only the constant schedules "
                          "can be extended",
                          s->total_steps, total, r->config.lr_scheduler_type);
+    if (s->total_steps != total && s->method->form == DELTA_SCALED)
+        return error_set(err, MIL_MISMATCH,
+                         "cannot resume: max_steps (or num_train_epochs) gives %" PRId64
+                         " steps, in the checkpoint %" PRId64
+                         ", and method %s reduces ranks by the number of steps; keep it",
+                         s->total_steps, total, r->config.method);
     if (step > s->total_steps)
         return error_set(err, MIL_MISMATCH,
                          "cannot resume: the checkpoint is at step %" PRId64

@@ -4,13 +4,20 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "init_options.h"
 #include "verbs.h"
 
 struct init_args {
-    const char *model, *out, *method, *targets, *svd_cache;
+    const char *model, *out, *method, *targets, *excluded, *layers, *ranks, *alphas, *svd_cache;
     int64_t rank, seed;
     double alpha, dropout, cache_limit, keep_after;
-    bool json;
+    bool use_rslora, use_dora, json;
+};
+/* What the lists among the options stand for. */
+struct init_lists {
+    struct name_list targets, excluded;
+    struct layer_list layers;
+    struct pattern_list ranks, alphas;
 };
 struct init_screen {
     bool json;
@@ -111,33 +118,59 @@ static const char *const *choices_methods(void) {
     struct mil_method_info info;
     size_t n = 0;
     for (size_t i = 0; n < 63 && mil_method(i, &info); i++)
-        if (info.adapter) names[n++] = info.name;
+        if (info.adapter && n < 62) names[n++] = info.name;
+    names[n++] = "all";
     return names;
 }
 
-static enum mil_status run_init(const void *p, struct mil_error *err) {
-    const struct init_args *args = p;
-    struct name_list targets;
-    enum mil_status st = cli_names("--target-modules", args->targets, &targets, err);
-    if (st != MIL_OK) return st;
-    struct mil_adapter_options options = {.model = args->model,
-                                          .out = args->out,
-                                          .method = args->method,
-                                          .rank = args->rank,
-                                          .alpha = args->alpha,
-                                          .dropout = args->dropout,
-                                          .targets = targets.names,
-                                          .n_targets = targets.n,
-                                          .seed = (uint64_t)args->seed,
-                                          .svd_cache = args->svd_cache,
-                                          .svd_cache_limit =
-                                              (uint64_t)(args->cache_limit * 1073741824.0)};
-    options.keep_after = args->keep_after > 0 ? args->keep_after : -1;
+static enum mil_status read_lists(const struct init_args *args, struct init_lists *l,
+                                  struct mil_error *err) {
+    enum mil_status st = cli_names("--target-modules", args->targets, &l->targets, err);
+    if (st == MIL_OK && args->excluded)
+        st = cli_names("--exclude-modules", args->excluded, &l->excluded, err);
+    if (st == MIL_OK) st = init_layers("--layers", args->layers, &l->layers, err);
+    if (st == MIL_OK) st = init_patterns("--rank-pattern", args->ranks, &l->ranks, err);
+    if (st == MIL_OK) st = init_patterns("--alpha-pattern", args->alphas, &l->alphas, err);
+    return st;
+}
+
+static struct mil_adapter_options options_from(const struct init_args *args,
+                                               const struct init_lists *l) {
+    return (struct mil_adapter_options){
+        .model = args->model,
+        .out = args->out,
+        .method = args->method,
+        .rank = args->rank,
+        .alpha = args->alpha,
+        .dropout = args->dropout,
+        .targets = l->targets.names,
+        .n_targets = l->targets.n,
+        .excluded = l->excluded.names,
+        .n_excluded = l->excluded.n,
+        .layers = l->layers.items,
+        .n_layers = l->layers.n,
+        .ranks = l->ranks.items,
+        .n_ranks = l->ranks.n,
+        .alphas = l->alphas.items,
+        .n_alphas = l->alphas.n,
+        .use_rslora = args->use_rslora,
+        .use_dora = args->use_dora,
+        .seed = (uint64_t)args->seed,
+        .svd_cache = args->svd_cache,
+        .svd_cache_limit = (uint64_t)(args->cache_limit * 1073741824.0),
+        .keep_after = args->keep_after > 0 ? args->keep_after : -1,
+    };
+}
+
+static enum mil_status make_one(const struct init_args *args,
+                                const struct mil_adapter_options *options, struct mil_error *err) {
+    if (!args->out)
+        return cli_usage(err, "OUT is missing: the adapter directory to make (--method all can do "
+                              "without)");
     struct init_screen screen = {args->json, args->json ? json_array() : NULL};
     struct mil_adapter_result result;
-    cli_catch_stop();
     screen_progress("reading %s", args->model);
-    st = mil_adapter_init(&options, on_row, &screen, &result, err);
+    enum mil_status st = mil_adapter_init(options, on_row, &screen, &result, err);
     screen_clear();
     if (st == MIL_OK && args->json) st = print_json_result(args, &screen, &result, err);
     if (st == MIL_OK && !args->json) print_result(args, &result);
@@ -145,14 +178,24 @@ static enum mil_status run_init(const void *p, struct mil_error *err) {
     return st;
 }
 
+static enum mil_status run_init(const void *p, struct mil_error *err) {
+    const struct init_args *args = p;
+    static struct init_lists lists;
+    enum mil_status st = read_lists(args, &lists, err);
+    if (st != MIL_OK) return st;
+    struct mil_adapter_options options = options_from(args, &lists);
+    cli_catch_stop();
+    if (strcmp(args->method, "all") == 0) return init_compare(&options, args->json, err);
+    return make_one(args, &options, err);
+}
+
 static const struct option init_positionals[] = {
     POSITIONAL_MODEL(init_args),
     {.name = "OUT",
      .type = OPTION_TEXT,
      .offset = offsetof(struct init_args, out),
-     .help = "the adapter directory to make; it must not exist",
-     .files = FILES_DIRS,
-     .required = true},
+     .help = "the adapter directory to make; it must not exist (--method all: optional)",
+     .files = FILES_DIRS},
     OPTION_END,
 };
 static const struct option init_options[] = {
@@ -161,7 +204,7 @@ static const struct option init_options[] = {
      .offset = offsetof(struct init_args, method),
      .value = "M",
      .fallback = "milora",
-     .help = "how the factors start",
+     .help = "how the factors start; all: a table of what each method starts from",
      .choices = choices_methods},
     {.name = "rank",
      .type = OPTION_INT,
@@ -184,6 +227,34 @@ static const struct option init_options[] = {
      .value = "LIST",
      .fallback = "q_proj,k_proj,v_proj,up_proj,down_proj",
      .help = "module names separated by commas, or all-linear"},
+    {.name = "exclude-modules",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct init_args, excluded),
+     .value = "LIST",
+     .help = "of these not: names or paths separated by commas"},
+    {.name = "layers",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct init_args, layers),
+     .value = "LIST",
+     .help = "layers to adapt, as 0,1,8-11 (default all)"},
+    {.name = "rank-pattern",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct init_args, ranks),
+     .value = "LIST",
+     .help = "rank by module, as q_proj=8,layers.0.mlp.*=4; the first pattern that matches counts"},
+    {.name = "alpha-pattern",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct init_args, alphas),
+     .value = "LIST",
+     .help = "lora_alpha by module, likewise"},
+    {.name = "use-rslora",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct init_args, use_rslora),
+     .help = "scaling alpha / sqrt(rank)"},
+    {.name = "use-dora",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct init_args, use_dora),
+     .help = "with a magnitude for each row of the weight"},
     {.name = "dropout",
      .type = OPTION_REAL,
      .offset = offsetof(struct init_args, dropout),
@@ -235,8 +306,19 @@ const struct verb verb_init = {
         "and the method that served.  Memory is bounded: weights are read where they are mapped.\n"
         "\n"
         "A run that was killed or stopped goes on when the same command is given again: finished\n"
-        "modules wait in OUT.partial (in --svd-cache DIR, if given), which is removed at the end.",
-    .example = "milora init model/ adapter/ --method milora --rank 32",
+        "modules wait in OUT.partial (in --svd-cache DIR, if given), which is removed at the end.\n"
+        "\n"
+        "--method all prints one row a method: seconds; s; ||s B0 A0|| / ||W||; ||A0||; ||B0||; "
+        "the\n"
+        "shares of W's energy (sum of sigma^2) in B0's columns and A0's rows; mean squared cosines "
+        "of\n"
+        "these spaces to W's r first (top) and last (bottom) singular vectors; the method's "
+        "learning\n"
+        "rate and the change of W in Adam's first update at it, relative to W.  With OUT every "
+        "adapter\n"
+        "is written to OUT/<method>; --json has the modules.",
+    .example = "milora init model/ adapter/ --method milora --rank 32\n"
+               "milora init model/ --method all --rank 32 --svd-cache cache/",
     .positionals = init_positionals,
     .options = init_options,
     .bytes = sizeof(struct init_args),

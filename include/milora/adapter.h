@@ -30,6 +30,13 @@ const char *const *mil_method_names(void);
 
 /* ---- an adapter at step 0 ---- */
 
+/* Rank or alpha of the modules that a pattern names: a regular expression for the module's path or for its end after a
+ * dot; of several the first that matches counts (PEFT's rank_pattern, alpha_pattern). */
+struct mil_pattern {
+    const char *pattern;
+    double value;
+};
+
 struct mil_adapter_options {
     const char *model, *out;    /* MODEL, and the directory to make */
     const char *method;         /* NULL: "milora" */
@@ -38,6 +45,14 @@ struct mil_adapter_options {
     double dropout;             /* recorded in the adapter's configuration */
     const char *const *targets; /* module names; NULL: q_proj, k_proj, v_proj, up_proj, down_proj */
     size_t n_targets;
+    const char *const *excluded; /* of those not; NULL: all stay */
+    size_t n_excluded;
+    const int64_t *layers; /* layers_to_transform; NULL: all */
+    size_t n_layers;
+    const struct mil_pattern *ranks, *alphas;
+    size_t n_ranks, n_alphas;
+    int use_rslora; /* 1: scaling alpha / sqrt(rank) */
+    int use_dora;   /* 1: with a magnitude */
     uint64_t seed;
     /* NULL, or a directory that keeps every decomposition by the content of its weight: what is
      * there already is not computed again, also for another model, method (of the same end of the
@@ -54,7 +69,7 @@ typedef void (*mil_init_fn)(void *ctx, const struct mil_init_row *row);
 struct mil_adapter_result {
     size_t modules;
     int64_t rank;
-    double alpha;
+    double alpha;                  /* lora_alpha, before alpha_pattern */
     int64_t trainable, parameters; /* elements: of the adapter, and of the base model */
     uint64_t bytes;                /* of adapter_model.safetensors */
     double seconds, largest_residual;
@@ -72,6 +87,36 @@ struct mil_adapter_result {
 enum mil_status mil_adapter_init(const struct mil_adapter_options *options, mil_init_fn fn,
                                  void *ctx, struct mil_adapter_result *result,
                                  struct mil_error *err);
+
+/* ---- what each method starts from ---- */
+
+/* One module of one method, or (module NULL) the mean over its modules.  -1: the method starts that factor at zero, it
+ * spans nothing.  docs/methods/README.md explains the numbers. */
+struct mil_compare_row {
+    const char *method, *module;
+    /* NULL, or why the method has no numbers (it needs data, an option does not go with it). */
+    const char *reason;
+    size_t index, total; /* of the methods */
+    size_t modules;      /* of the method; in a module's row: its index */
+    int64_t rows, cols, rank;
+    double alpha, scale, learning_rate;
+    /* Of making the factors, summed over the modules as if each had one thread and no cache; of a module: 0. */
+    double seconds;
+    size_t cached;         /* decompositions that came from the cache */
+    double part;           /* ||s B0 A0||_F / ||W||_F */
+    double norm_a, norm_b; /* ||A0||_F, ||B0||_F */
+    /* Shares of W's energy (sum of sigma^2) in B0's columns and in A0's rows. */
+    double energy_left, energy_right;
+    /* Mean squared cosines of B0's columns and A0's rows to W's r first and last singular vectors. */
+    double left_top, left_bottom, right_top, right_bottom;
+    double first_step; /* size of the change of W in Adam's first update, relative to W */
+};
+typedef void (*mil_compare_fn)(void *ctx, const struct mil_compare_row *row);
+/* All methods that have an adapter, with these options (method is ignored, alpha 0 is each method's own).  out NULL:
+ * nothing is written; else each adapter as out/<method>.  fn gets the modules of a method and then their mean, or
+ * one row with a reason.  Decompositions are shared by svd_cache, or by a temporary directory. */
+enum mil_status mil_adapter_compare(const struct mil_adapter_options *options, mil_compare_fn fn,
+                                    void *ctx, struct mil_error *err);
 
 /* ---- merging ---- */
 

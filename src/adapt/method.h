@@ -39,6 +39,7 @@ struct method_init {
     /* for the table that `init` prints; 0 where it means nothing */
     double residual, orthogonality, cut, sigma_first, sigma_last, sigma_max;
     bool cached;           /* the decomposition came from the cache */
+    double cached_seconds; /* what it took when it was made */
     const char *served_by; /* "cache", or the method of the decomposition */
 };
 

@@ -4,11 +4,14 @@
  * Decompositions are kept in svd_cache where that is given, else in OUT.partial, which is made once
  * some seconds of computing would be lost and is removed when the adapter is written: a run that
  * was killed or stopped goes on from there, because the same weights ask for the same entries. */
+#include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "adapt/adapter.h"
+#include "api/adapter_init.h"
 #include "api/output.h"
 #include "core/log.h"
 #include "core/mem.h"
@@ -16,7 +19,6 @@
 #include "io/file.h"
 #include "milora/adapter.h"
 
-#define CACHE_LIMIT ((uint64_t)32 << 30)
 #define KEEP_AFTER_SECONDS 10.0
 
 struct init_run {
@@ -30,7 +32,16 @@ struct init_run {
     bool partial; /* the cache is OUT.partial */
 };
 
-static struct adapter_options inner_options(const struct mil_adapter_options *o) {
+/* The public pattern and the adapter layer's have the same members. */
+static const struct adapter_pattern *inner_patterns(const struct mil_pattern *p) {
+    static_assert(sizeof(struct mil_pattern) == sizeof(struct adapter_pattern) &&
+                      offsetof(struct mil_pattern, value) ==
+                          offsetof(struct adapter_pattern, value),
+                  "one layout");
+    return (const struct adapter_pattern *)(const void *)p;
+}
+
+struct adapter_options init_inner_options(const struct mil_adapter_options *o) {
     static const char *const usual[] = {"q_proj", "k_proj", "v_proj", "up_proj", "down_proj"};
     bool given = o->targets && o->n_targets;
     return (struct adapter_options){
@@ -40,6 +51,16 @@ static struct adapter_options inner_options(const struct mil_adapter_options *o)
         .dropout = o->dropout,
         .targets = given ? o->targets : usual,
         .n_targets = given ? o->n_targets : sizeof usual / sizeof *usual,
+        .excluded = o->excluded,
+        .n_excluded = o->n_excluded,
+        .layers = o->layers,
+        .n_layers = o->n_layers,
+        .ranks = inner_patterns(o->ranks),
+        .n_ranks = o->n_ranks,
+        .alphas = inner_patterns(o->alphas),
+        .n_alphas = o->n_alphas,
+        .rslora = o->use_rslora,
+        .dora = o->use_dora,
         .seed = o->seed,
     };
 }
@@ -116,7 +137,7 @@ static enum mil_status open_cache(struct init_run *run, struct mil_error *err) {
         if (o->keep_after < 0) c.after_seconds = 0;
     } else {
         TRY(path_join(run->cache_dir, "", o->svd_cache, err));
-        c.limit_bytes = o->svd_cache_limit ? o->svd_cache_limit : CACHE_LIMIT;
+        c.limit_bytes = o->svd_cache_limit ? o->svd_cache_limit : INIT_CACHE_LIMIT;
     }
     struct mil_error why;
     enum mil_status st = svd_cache_open(&c, &run->cache, &why);
@@ -159,8 +180,8 @@ static enum mil_status make(struct init_run *run, const struct checkpoint *base,
 
 /* ---- writing */
 
-static enum mil_status save(const struct adapter *a, const char *out,
-                            struct mil_adapter_result *result, struct mil_error *err) {
+enum mil_status init_save(const struct adapter *a, const char *out, uint64_t *bytes,
+                          struct mil_error *err) {
     struct stage stage = {0};
     struct stat info;
     char path[PATH_CAP];
@@ -170,7 +191,7 @@ static enum mil_status save(const struct adapter *a, const char *out,
     stage_abort(&stage);
     if (st == MIL_OK && path_join(path, out, "adapter_model.safetensors", NULL) == MIL_OK &&
         stat(path, &info) == 0)
-        result->bytes = (uint64_t)info.st_size;
+        *bytes = (uint64_t)info.st_size;
     return st;
 }
 
@@ -192,7 +213,7 @@ enum mil_status mil_adapter_init(const struct mil_adapter_options *options, mil_
                                  struct mil_error *err) {
     struct mil_adapter_result ignored;
     struct init_run run = {.options = options,
-                           .inner = inner_options(options),
+                           .inner = init_inner_options(options),
                            .fn = fn,
                            .ctx = ctx,
                            .result = result ? result : &ignored};
@@ -205,11 +226,11 @@ enum mil_status mil_adapter_init(const struct mil_adapter_options *options, mil_
     TRY_GOTO(checkpoint_open(options->model, CHECKPOINT_WEIGHTS, &base, err));
     TRY_GOTO(open_cache(&run, err));
     TRY_GOTO(make(&run, base, &a, err));
-    TRY_GOTO(save(a, options->out, run.result, err));
+    TRY_GOTO(init_save(a, options->out, &run.result->bytes, err));
     if (run.partial && run.cache) svd_cache_remove(run.cache);
     run.result->modules = a->n;
-    run.result->rank = run.inner.r;
-    run.result->alpha = a->deltas[0].alpha;
+    run.result->alpha = a->options.alpha;
+    run.result->rank = a->options.r;
     run.result->trainable = adapter_elements(a);
     run.result->parameters = model_config_parameters(&base->config);
     run.result->seconds = clock_seconds() - start;

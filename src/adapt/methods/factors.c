@@ -17,6 +17,7 @@ static enum mil_status triplets(struct method_init *io, enum svd_end end, struct
     struct svd_request request = {
         .end = end, .rank = io->r, .seed = io->seed, .stream = io->stream};
     TRY(svd_cached(io->cache, &io->w, &request, svd, &io->cached, err));
+    io->cached_seconds = io->cached ? svd->seconds : 0;
     io->residual = svd->residual;
     io->orthogonality = svd->orthogonality;
     io->cut = svd->cut;

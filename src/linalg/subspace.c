@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* subspace.c - see subspace.h.  W is read by blocks of rows; all sums are f64. */
+#include "linalg/subspace.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+#include <math.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "linalg/internal.h"
+
+enum { BLOCK = 1 << 18, WORK_BLOCK = 64 };
+#define DEPENDENT 1e-6
+
+static double squares(const double *x, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
+    return sum;
+}
+
+/* Rows whose diagonal of R is not negligible, moved to the front. */
+static int64_t keep_rows(double *x, const bool *kept, int64_t r, int64_t d) {
+    int64_t n = 0;
+    for (int64_t t = 0; t < r; t++) {
+        if (!kept[t]) continue;
+        if (n != t) memcpy(x + n * d, x + t * d, (size_t)d * sizeof *x);
+        n++;
+    }
+    return n;
+}
+
+enum mil_status subspace_basis(double *x, int64_t r, int64_t d, int64_t *rank,
+                               struct mil_error *err) {
+    size_t numbers = (size_t)(r + WORK_BLOCK * r);
+    double *tau = mem_alloc(MEM_SCRATCH, numbers, sizeof *tau), longest = 0;
+    bool *kept = mem_alloc(MEM_SCRATCH, (size_t)r, sizeof *kept);
+    lapack_int rows = (lapack_int)d, cols = (lapack_int)r, work = WORK_BLOCK * cols, info = 0;
+    enum mil_status st = tau && kept ? MIL_OK : error_nomem(err, numbers * sizeof *tau);
+    REQUIRE(r >= 1 && r <= d);
+    if (st == MIL_OK) {
+        for (int64_t t = 0; t < r; t++) longest = fmax(longest, sqrt(squares(x + t * d, d)));
+        info = LAPACKE_dgeqrf_work(LAPACK_COL_MAJOR, rows, cols, x, rows, tau, tau + r, work);
+        for (int64_t t = 0; t < r; t++) kept[t] = fabs(x[t * d + t]) > DEPENDENT * longest;
+        if (info == 0)
+            info = LAPACKE_dorgqr_work(LAPACK_COL_MAJOR, rows, cols, cols, x, rows, tau, tau + r,
+                                       work);
+        if (info != 0) st = error_set(err, MIL_NUMERIC, "basis: LAPACK's info %d", (int)info);
+        *rank = keep_rows(x, kept, r, d);
+    }
+    mem_free(kept);
+    mem_free(tau);
+    return st;
+}
+
+enum mil_status subspace_overlap(const double *p, int64_t rp, const double *q, int64_t rq,
+                                 int64_t d, double *sum, struct mil_error *err) {
+    *sum = 0;
+    if (rp == 0 || rq == 0) return MIL_OK;
+    double *c = mem_alloc(MEM_SCRATCH, (size_t)(rp * rq), sizeof *c);
+    if (!c) return error_nomem(err, (uint64_t)(rp * rq) * sizeof *c);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rp, (int)rq, (int)d, 1.0, p, (int)d,
+                q, (int)d, 0.0, c, (int)rq);
+    *sum = squares(c, rp * rq);
+    mem_free(c);
+    return MIL_OK;
+}
+
+enum mil_status subspace_energy(const struct svd_matrix *w, const double *left, int64_t rl,
+                                const double *right, int64_t rr, struct subspace_energy *out,
+                                struct mil_error *err) {
+    int64_t m = w->m, n = w->n, step = BLOCK / n > 1 ? BLOCK / n : 1;
+    if (step > m) step = m;
+    double *block = mem_alloc(MEM_SCRATCH, (size_t)(step * n), sizeof *block);
+    double *lw = mem_alloc(MEM_SCRATCH, (size_t)(rl * n), sizeof *lw);
+    double *wr = mem_alloc(MEM_SCRATCH, (size_t)(rr * step), sizeof *wr), frobenius;
+    enum mil_status st = matrix_check(w, &frobenius, err);
+    if (st == MIL_OK && !(block && lw && wr)) st = error_nomem(err, 0);
+    *out = (struct subspace_energy){.total = st == MIL_OK ? frobenius * frobenius : 0};
+    for (int64_t begin = 0; st == MIL_OK && begin < m; begin += step) {
+        int64_t rows = m - begin < step ? m - begin : step;
+        matrix_rows_f64(w, begin, begin + rows, block);
+        if (rl > 0)
+            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rl, (int)n, (int)rows, 1.0,
+                        left + begin, (int)m, block, (int)n, begin ? 1.0 : 0.0, lw, (int)n);
+        if (rr == 0) continue;
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)rr, (int)n, 1.0, block,
+                    (int)n, right, (int)n, 0.0, wr, (int)rr);
+        out->right += squares(wr, rows * rr);
+    }
+    if (st == MIL_OK && rl > 0) out->left = squares(lw, rl * n);
+    mem_free(wr);
+    mem_free(lw);
+    mem_free(block);
+    return st;
+}

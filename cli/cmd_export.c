@@ -7,7 +7,7 @@ struct export_args {
 };
 
 static const char *const *choices_formats(void) {
-    static const char *const names[] = {"peft", "residual", "gguf", NULL};
+    static const char *const names[] = {"peft", "lora", "residual", "gguf", NULL};
     return names;
 }
 
@@ -63,11 +63,16 @@ static const struct option export_options[] = {
 };
 const struct verb verb_export = {
     .name = "export",
-    .summary = "the adapter as a PEFT LoRA, as the paper's residual model, or as a GGUF LoRA",
-    .about = "peft      a plain LoRA on the untouched base (PEFT, vLLM)\n"
-             "residual  OUT is the model with s B0 A0 taken out, OUT/adapter the LoRA of rank r:\n"
-             "          the paper's layout\n"
-             "gguf      a LoRA that llama.cpp loads on the base converted to GGUF",
+    .summary =
+        "the adapter for PEFT, as a plain LoRA, as the paper's residual model, or as a GGUF LoRA",
+    .about =
+        "peft      what PEFT loads on the untouched base: a plain LoRA, a DoRA, an AdaLoRA\n"
+        "lora      a plain LoRA in any case, for programs that know nothing else (vLLM): "
+        "AdaLoRA's\n"
+        "          Lambda goes into B, what it pruned is left out; a DoRA cannot be one, merge it\n"
+        "residual  OUT is the model with s B0 A0 taken out, OUT/adapter the LoRA of rank r:\n"
+        "          the paper's layout, of methods that start from a part of the weights\n"
+        "gguf      a plain LoRA that llama.cpp loads on the base converted to GGUF",
     .example = "milora export adapter/ adapter.gguf --format gguf --model model/",
     .positionals = export_positionals,
     .options = export_options,

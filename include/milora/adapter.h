@@ -122,6 +122,11 @@ enum mil_status mil_adapter_compare(const struct mil_adapter_options *options, m
 
 struct mil_merge_options {
     const char *model, *adapter, *out;
+    /* Several adapters instead of `adapter`, or one with a weight: W + sum of weight_i (W'_i - W).  weights NULL: 1
+     * each. */
+    const char *const *adapters;
+    const double *weights;
+    size_t n_adapters;
     const char *dtype; /* NULL: as the base is stored (quantised: bf16); "bf16", "f16", "f32" */
     const char *probe_text; /* NULL: a built-in English text */
     int no_probe;           /* 1: skip the comparison */
@@ -129,12 +134,15 @@ struct mil_merge_options {
 struct mil_merge_result {
     const char *dtype; /* of the written weights */
     double seconds;
-    size_t probe_tokens;   /* 0: not probed */
-    double largest_change; /* max |logit(base + adapter) - logit(merged)| on the probe, in f32 */
+    size_t probe_tokens; /* 0: not probed */
+    /* max |logit(base + adapter) - logit(merged)| on the probe, in f32; of several adapters or a weight against the
+     * base alone (against_base 1): how far the merge moves it. */
+    double largest_change;
+    int against_base;
     double largest_logit;  /* max |logit| there, to compare with */
     size_t argmax_changed; /* positions whose most likely token differs */
 };
-/* HF directory with W + s (dB A + B0 dA): summed in f32 or better, rounded once. */
+/* HF directory with the adapted weights: summed in f64, rounded once. */
 enum mil_status mil_merge(const struct mil_merge_options *options, struct mil_merge_result *result,
                           struct mil_error *err);
 
@@ -142,7 +150,7 @@ enum mil_status mil_merge(const struct mil_merge_options *options, struct mil_me
 
 struct mil_export_options {
     const char *adapter, *out;
-    const char *format; /* "peft", "residual", "gguf" */
+    const char *format; /* "peft", "lora", "residual", "gguf" */
     const char *model;  /* NULL: the base that the adapter names, where the format needs one */
     const char *dtype;  /* residual: type of the weights; gguf: of the factors; NULL: f32 */
 };

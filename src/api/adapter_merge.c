@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* adapter_merge.c - merging and exporting, with the check that a merge did what it says: logits of
- * base + adapter against logits of the merged directory on a fixed text, both in f32. */
+/* adapter_merge.c - merging, with the check that a merge did what it says: logits of
+ * base + adapter against logits of the merged directory on a fixed text, both in f32.  Several adapters have no such
+ * logits to compare with: then the base's, which tell how far the merge moves it. */
 #include <math.h>
 #include <string.h>
 
 #include "adapt/adapter.h"
+#include "api/adapter_files.h"
 #include "api/handle.h"
 #include "api/output.h"
 #include "core/mem.h"
@@ -52,10 +54,38 @@ static enum mil_status open_f32(const char *path, const char *adapter, mil_model
     return mil_model_open(&o, out, err);
 }
 
-static enum mil_status probe_before(const struct mil_merge_options *o, struct probe *p,
+/* What is merged: `adapter`, or the list. */
+struct request {
+    const struct mil_merge_options *options;
+    const char *const *adapters;
+    size_t n;
+    bool plain; /* one adapter, weight 1 */
+};
+
+static double weight_of(const struct request *q, size_t i) {
+    return q->options->weights && q->options->n_adapters ? q->options->weights[i] : 1;
+}
+
+static enum mil_status check_request(struct request *q, struct mil_error *err) {
+    const struct mil_merge_options *o = q->options;
+    if (o->adapter && o->n_adapters)
+        return error_set(err, MIL_USAGE, "merge takes one adapter or a list of them, not both");
+    q->adapters = o->n_adapters ? o->adapters : &o->adapter;
+    q->n = o->n_adapters ? o->n_adapters : 1;
+    if (!q->adapters[0]) return error_set(err, MIL_USAGE, "merge needs an adapter");
+    for (size_t i = 0; i < q->n; i++)
+        if (!isfinite(weight_of(q, i)))
+            return error_set(err, MIL_USAGE, "the weight of %.200s is %g: it must be finite",
+                             q->adapters[i], weight_of(q, i));
+    q->plain = q->n == 1 && weight_of(q, 0) == 1;
+    return MIL_OK;
+}
+
+static enum mil_status probe_before(const struct request *q, struct probe *p,
                                     struct mil_error *err) {
+    const struct mil_merge_options *o = q->options;
     mil_model *m = NULL;
-    TRY(open_f32(o->model, o->adapter, &m, err));
+    TRY(open_f32(o->model, q->plain ? q->adapters[0] : NULL, &m, err));
     p->vocab = mil_model_vocab(m);
     enum mil_status st = probe_ids(p, m, o->probe_text ? o->probe_text : default_probe, err);
     if (st == MIL_OK) {
@@ -101,33 +131,34 @@ static enum mil_status probe_after(const struct mil_merge_options *o, const stru
     return st;
 }
 
-/* The type to write: as asked, else as the base's matrices are stored, else bf16. */
-static enum mil_status stored_dtype(const char *asked, const struct checkpoint *base,
-                                    enum dtype fallback, enum dtype *out, struct mil_error *err) {
-    *out = fallback;
-    if (!asked) {
-        if (base && base->layers) *out = base->layers[0].weight[MODULE_Q].dtype;
-        if (*out != DT_F32 && *out != DT_F16) *out = DT_BF16;
-        return MIL_OK;
+static enum mil_status load_parts(const struct request *q, const struct checkpoint *base,
+                                  struct adapter **adapters, struct adapter_part *parts,
+                                  struct mil_error *err) {
+    for (size_t i = 0; i < q->n; i++) {
+        TRY(adapter_load(q->adapters[i], base, &adapters[i], err));
+        parts[i] = (struct adapter_part){adapters[i], weight_of(q, i)};
     }
-    if (dtype_from_name(asked, out) && (*out == DT_F32 || *out == DT_F16 || *out == DT_BF16))
-        return MIL_OK;
-    return error_set(err, MIL_USAGE, "dtype '%s': use bf16, f16 or f32", asked);
+    return MIL_OK;
 }
 
-static enum mil_status write_merged(const struct mil_merge_options *o, struct mil_merge_result *r,
+static enum mil_status write_merged(const struct request *q, struct mil_merge_result *r,
                                     struct mil_error *err) {
+    const struct mil_merge_options *o = q->options;
     struct checkpoint *base = NULL;
-    struct adapter *a = NULL;
+    struct adapter **adapters = mem_calloc(MEM_ADAPTER, q->n, sizeof *adapters);
+    struct adapter_part *parts = mem_calloc(MEM_ADAPTER, q->n, sizeof *parts);
     enum dtype dtype;
-    enum mil_status st;
+    enum mil_status st = adapters && parts ? MIL_OK : error_nomem(err, q->n * sizeof *parts);
+    if (st != MIL_OK) goto fail;
     TRY_GOTO(checkpoint_open(o->model, CHECKPOINT_WEIGHTS, &base, err));
-    TRY_GOTO(stored_dtype(o->dtype, base, DT_BF16, &dtype, err));
-    TRY_GOTO(adapter_load(o->adapter, base, &a, err));
-    TRY_GOTO(adapter_merge(base, a, o->out, dtype, err));
+    TRY_GOTO(output_dtype(o->dtype, base, DT_BF16, &dtype, err));
+    TRY_GOTO(load_parts(q, base, adapters, parts, err));
+    TRY_GOTO(adapter_merge_parts(base, parts, q->n, o->out, dtype, err));
     r->dtype = dtype_name(dtype);
 fail:
-    adapter_free(&a);
+    for (size_t i = 0; adapters && i < q->n; i++) adapter_free(&adapters[i]);
+    mem_free(parts);
+    mem_free(adapters);
     checkpoint_free(&base);
     return st;
 }
@@ -135,64 +166,19 @@ fail:
 enum mil_status mil_merge(const struct mil_merge_options *options, struct mil_merge_result *result,
                           struct mil_error *err) {
     struct mil_merge_result r = {0};
+    struct request q = {.options = options};
     struct probe p = {0};
     enum mil_status st;
     double start = clock_seconds();
+    TRY_GOTO(check_request(&q, err));
     TRY_GOTO(output_probe(options->out, err));
-    if (!options->no_probe) TRY_GOTO(probe_before(options, &p, err));
-    TRY_GOTO(write_merged(options, &r, err));
+    if (!options->no_probe) TRY_GOTO(probe_before(&q, &p, err));
+    TRY_GOTO(write_merged(&q, &r, err));
     if (!options->no_probe) TRY_GOTO(probe_after(options, &p, &r, err));
+    r.against_base = !q.plain;
     r.seconds = clock_seconds() - start;
     if (result) *result = r;
 fail:
     mem_free(p.logits);
-    return st;
-}
-
-/* ---- exporting */
-
-static enum mil_status format_of(const char *name, enum export_format *out, struct mil_error *err) {
-    static const char *const names[] = {"peft", "residual", "gguf"};
-    for (size_t i = 0; i < 3; i++)
-        if (name && strcmp(name, names[i]) == 0) {
-            *out = (enum export_format)i;
-            return MIL_OK;
-        }
-    return error_set(err, MIL_USAGE, "export format '%s': there are peft, residual and gguf",
-                     name ? name : "");
-}
-
-/* Where the base is: as given, else as the adapter names it. */
-static enum mil_status find_base(const struct mil_export_options *o, const struct adapter *a,
-                                 struct checkpoint **out, struct mil_error *err) {
-    const char *path = o->model ? o->model : a->base_path;
-    if (!path[0])
-        return error_set(err, MIL_USAGE, "export to %s needs the base model: name it with --model",
-                         o->format);
-    enum mil_status st = checkpoint_open(path, CHECKPOINT_WEIGHTS, out, err);
-    if (st != MIL_OK && !o->model)
-        error_prefix(err, "the adapter's base (name another with --model): ");
-    return st;
-}
-
-enum mil_status mil_export(const struct mil_export_options *options, struct mil_error *err) {
-    struct checkpoint *base = NULL;
-    struct adapter *a = NULL, *checked = NULL;
-    enum export_format format = EXPORT_PEFT;
-    enum dtype dtype = DT_F32;
-    enum mil_status st;
-    TRY_GOTO(format_of(options->format, &format, err));
-    TRY_GOTO(output_probe(options->out, err));
-    TRY_GOTO(stored_dtype(options->dtype ? options->dtype : "f32", NULL, DT_F32, &dtype, err));
-    TRY_GOTO(adapter_load(options->adapter, NULL, &a, err));
-    if (options->model || format != EXPORT_PEFT) {
-        TRY_GOTO(find_base(options, a, &base, err));
-        TRY_GOTO(adapter_load(options->adapter, base, &checked, err));
-    }
-    TRY_GOTO(adapter_export(checked ? checked : a, base, format, dtype, options->out, err));
-fail:
-    adapter_free(&checked);
-    adapter_free(&a);
-    checkpoint_free(&base);
     return st;
 }

@@ -208,15 +208,16 @@ static void add_params(struct adapter_runtime *rt, size_t i) {
         const struct delta_part *part = &parts[k];
         if (!part->trained) continue;
         bool is_a = part->offset == offsetof(struct delta, da),
-             is_b = part->offset == offsetof(struct delta, db);
+             is_b = part->offset == offsetof(struct delta, db),
+             is_magnitude = part->offset == offsetof(struct delta, magnitude);
         struct param *p = &rt->trainable.params[rt->trainable.n++];
         *p = (struct param){.value = *master_of(d, part),
                             .grad = *gradient_of(d, part),
                             .base = is_a   ? d->a0
                                     : is_b ? d->b0
                                            : none,
-                            .decay = is_a || is_b,
-                            .rate = is_b ? rt->adapter->options.lr_ratio : 1};
+                            .decay = is_a || is_b || is_magnitude,
+                            .rate = is_b || is_magnitude ? rt->adapter->options.lr_ratio : 1};
         snprintf(p->name, sizeof p->name, "%s.%s", name, part->name);
         be_zero(backend_stream(rt->backend), p->grad);
         rt->trainable.elements += part->rows * part->cols;

@@ -124,46 +124,91 @@ static enum mil_status multiply_dense(struct dense_product d, struct mil_error *
     return MIL_OK;
 }
 
-/* Terms are added one after the other into C, or into f32 scratch where C is to be rounded once; masked ones at the
- * end by our own kernel, which rounds. */
-void cpu_sum_by_library(struct stream *s, const struct product_sum *whole) {
-    struct mil_error err = {0};
-    enum mil_status st = MIL_OK;
-    enum dtype real = s->backend->real;
-    struct tensor c = whole->c, d = whole->d, e = whole->e;
-    double alpha = whole->alpha;
-    struct product_terms plain = {.n = 0};
-    struct product_sum masked = {.c = c, .alpha = alpha, .beta = 1.0};
+/* A sum under way: its plain terms are the library's, masked ones our own kernel's. */
+struct library_sum {
+    struct stream *s;
+    const struct product_sum *whole;
+    struct product_terms plain, masked;
+    struct tensor sum; /* of the plain terms: C, or real scratch */
+    bool aside;        /* that scratch */
+};
+
+static struct library_sum begin_sum(struct stream *s, const struct product_sum *whole) {
+    struct library_sum l = {.s = s, .whole = whole, .sum = whole->c};
+    bool alone = whole->terms.n == 1 && !whole->d.data && !whole->e.data;
     for (int i = 0; i < whole->terms.n; i++) {
-        struct product_terms *to = whole->terms.t[i].mask.data ? &masked.terms : &plain;
+        struct product_terms *to = whole->terms.t[i].mask.data ? &l.masked : &l.plain;
         to->t[to->n++] = whole->terms.t[i];
     }
-    bool alone = whole->terms.n == 1 && !d.data && !e.data, aside = c.dtype != real && !alone;
-    size_t sum_bytes = aside ? dense_bytes(c.rows, c.cols, real) : 0, most = 0;
-    struct dense_product p[PRODUCT_TERMS];
-    struct tensor sum = aside ? tensor_of(NULL, real, c.rows, c.cols) : c;
-    for (int i = 0; i < plain.n; i++) {
-        const struct product_term *t = &plain.t[i];
-        p[i] = (struct dense_product){s,    t->flags, alpha, i > 0 || d.data || e.data ? 1.0 : 0.0,
-                                      t->a, t->b,     sum,   NULL};
-        if (product_bytes(&p[i]) > most) most = product_bytes(&p[i]);
+    l.aside = whole->f.data || (whole->c.dtype != s->backend->real && !alone);
+    if (l.aside) l.sum = tensor_of(NULL, s->backend->real, whole->c.rows, whole->c.cols);
+    return l;
+}
+
+static struct dense_product dense_of(const struct library_sum *l, int i, bool first,
+                                     unsigned char *memory) {
+    const struct product_term *t = &l->plain.t[i];
+    return (struct dense_product){l->s, t->flags, l->whole->alpha, first ? 0.0 : 1.0,
+                                  t->a, t->b,     l->sum,          memory};
+}
+
+/* Addend and bias into `sum`, which holds nothing before; false: there are none. */
+static bool put_addends(const struct library_sum *l) {
+    const struct product_sum *w = l->whole;
+    if (w->d.data && (w->d.data != l->sum.data || w->beta != 1.0))
+        cpu_map(l->s, l->sum, w->beta, w->d, false);
+    if (!w->d.data && w->e.data) cpu_zero(l->s, l->sum);
+    if (w->e.data) cpu_add_row(l->s, l->sum, w->e);
+    return w->d.data || w->e.data;
+}
+
+static enum mil_status add_plain(struct library_sum *l, bool empty, unsigned char *memory,
+                                 struct mil_error *err) {
+    if (empty && l->plain.n == 0) cpu_zero(l->s, l->sum);
+    for (int i = 0; i < l->plain.n; i++)
+        TRY(multiply_dense(dense_of(l, i, empty && i == 0, memory), err));
+    return MIL_OK;
+}
+
+/* c = sum + the masked terms. */
+static void add_masked(const struct library_sum *l, struct tensor c) {
+    const struct product_sum masked = {
+        .c = c, .alpha = l->whole->alpha, .beta = 1.0, .terms = l->masked, .d = l->sum};
+    if (masked.terms.n > 0)
+        cpu_sums_own(l->s, &masked, 1);
+    else if (c.data != l->sum.data)
+        cpu_map(l->s, c, 1.0, l->sum, false);
+}
+
+/* The terms' sum is complete: C = f sum + beta D + e. */
+static void finish_factor(const struct library_sum *l) {
+    const struct product_sum *w = l->whole;
+    add_masked(l, l->sum);
+    cpu_scale_cols(l->s, l->sum, l->sum, w->f);
+    if (w->d.data) cpu_map(l->s, l->sum, w->beta, w->d, true);
+    if (w->e.data) cpu_add_row(l->s, l->sum, w->e);
+    cpu_map(l->s, w->c, 1.0, l->sum, false);
+}
+
+/* Terms are added one after the other into C, or into f32 scratch where C is to be rounded once or multiplied by a
+ * factor before it gets more; masked ones at the end by our own kernel, which rounds. */
+void cpu_sum_by_library(struct stream *s, const struct product_sum *whole) {
+    struct mil_error err = {0};
+    struct library_sum l = begin_sum(s, whole);
+    size_t sum_bytes = l.aside ? dense_bytes(l.sum.rows, l.sum.cols, l.sum.dtype) : 0, most = 0;
+    for (int i = 0; i < l.plain.n; i++) {
+        const struct dense_product p = dense_of(&l, i, false, NULL);
+        if (product_bytes(&p) > most) most = product_bytes(&p);
     }
     unsigned char *memory = sum_bytes + most ? cpu_scratch(s, sum_bytes + most) : NULL;
     if (sum_bytes + most && !memory) return; /* the stream knows */
-    if (aside) sum.data = memory;
-    if (d.data && (d.data != sum.data || whole->beta != 1.0))
-        cpu_map(s, sum, whole->beta, d, false);
-    if (!d.data && (e.data || plain.n == 0)) cpu_zero(s, sum);
-    if (e.data) cpu_add_row(s, sum, e);
-    for (int i = 0; i < plain.n && st == MIL_OK; i++) {
-        p[i].c = sum;
-        p[i].memory = memory + sum_bytes;
-        st = multiply_dense(p[i], &err);
-    }
-    masked.d = sum;
-    if (masked.terms.n > 0)
-        cpu_sums_own(s, &masked, 1);
-    else if (aside)
-        cpu_map(s, c, 1.0, sum, false);
-    if (st != MIL_OK) stream_fail(s, st, &err);
+    if (l.aside) l.sum.data = memory;
+    bool factor = whole->f.data, empty = factor || !put_addends(&l);
+    enum mil_status st = add_plain(&l, empty, memory ? memory + sum_bytes : NULL, &err);
+    if (st != MIL_OK)
+        stream_fail(s, st, &err);
+    else if (factor)
+        finish_factor(&l);
+    else
+        add_masked(&l, whole->c);
 }

@@ -117,7 +117,7 @@ void cpu_products(struct stream *s, const struct product_sum *sums, int n) {
         return;
     }
     for (int i = 0; i < n; i++) {
-        if (library && !sums[i].f.data)
+        if (library)
             cpu_sum_by_library(s, &sums[i]);
         else if (is_plain(&sums[i].terms) && !sums[i].f.data)
             sum_f64(s, &sums[i]);

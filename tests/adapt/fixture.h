@@ -37,7 +37,7 @@ static inline void perturb(struct adapter *a, double size) {
         struct delta *d = &a->deltas[i];
         for (int64_t j = 0; j < d->r * d->n; j++)
             d->da[j] = (float)(size * normal((uint32_t)(2 * i), j));
-        for (int64_t j = 0; j < d->m * d->r; j++)
+        for (int64_t j = 0; d->db && j < d->m * d->r; j++)
             d->db[j] = (float)(size * normal((uint32_t)(2 * i + 1), j));
     }
 }
@@ -56,9 +56,9 @@ static inline double *exact_change(const struct delta *d) {
     double s = d->alpha / (double)d->r;
     for (int64_t i = 0; i < d->m; i++)
         for (int64_t t = 0; t < d->r; t++) {
-            double db = d->db[i * d->r + t], b0 = d->b0 ? d->b0[i * d->r + t] : 0;
+            double db = d->db ? d->db[i * d->r + t] : 0, b0 = d->b0 ? d->b0[i * d->r + t] : 0;
             for (int64_t j = 0; j < d->n; j++) {
-                double a0 = d->a0[t * d->n + j], da = d->da[t * d->n + j];
+                double a0 = d->a0 ? d->a0[t * d->n + j] : 0, da = d->da[t * d->n + j];
                 w[i * d->n + j] += s * ((b0 + db) * (a0 + da) - b0 * a0);
             }
         }

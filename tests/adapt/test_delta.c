@@ -110,12 +110,13 @@ static void definition(const struct rig *g, const double *x, const double *mask,
         for (int64_t t = 0; t < d->r; t++) {
             double ax = 0, a0x = 0;
             for (int64_t j = 0; j < d->n; j++) {
-                double a0 = d->a0[t * d->n + j], da = d->da[t * d->n + j], v = x[i * d->n + j];
+                double a0 = d->a0 ? d->a0[t * d->n + j] : 0, da = d->da[t * d->n + j],
+                       v = x[i * d->n + j];
                 ax += (a0 + da) * v * (mask ? mask[i * d->n + j] : 1);
                 a0x += a0 * v;
             }
             for (int64_t o = 0; o < d->m; o++) {
-                double b0 = d->b0 ? d->b0[o * d->r + t] : 0, db = d->db[o * d->r + t];
+                double b0 = d->b0 ? d->b0[o * d->r + t] : 0, db = d->db ? d->db[o * d->r + t] : 0;
                 y[i * d->m + o] += s * ((b0 + db) * ax - b0 * a0x);
             }
         }
@@ -143,8 +144,9 @@ static void check_definition(const char *method, double dropout, bool training) 
 
 static void test_definition(void **state) {
     (void)state;
-    static const char *const methods[] = {"milora", "pissa", "mid", "random", "lora"};
-    for (size_t i = 0; i < 5; i++) {
+    static const char *const methods[] = {"milora", "pissa",     "mid",   "random", "lora",
+                                          "rslora", "lora_plus", "olora", "mica"};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         check_definition(methods[i], 0, true);
         check_definition(methods[i], 0.3, true);
         check_definition(methods[i], 0.3, false);
@@ -186,11 +188,11 @@ static void check_array(struct problem *p, double *value, const double *grad, in
     assert_true(largest > 0.01);
 }
 
+/* NULL: it does not train. */
 static const struct param *find_param(struct rig *g, const char *name) {
     struct trainable *t = adapter_trainable(g->rt);
     for (size_t i = 0; i < t->n; i++)
         if (strcmp(t->params[i].name, name) == 0) return &t->params[i];
-    fail_msg("no parameter %s", name);
     return NULL;
 }
 
@@ -209,13 +211,14 @@ static void check_gradients(const char *method, double dropout) {
                        tensor_of(p.c, DT_F64, TOKENS, m), tensor_of(dx, DT_F64, TOKENS, n),
                        &g.saved);
     assert_ok(stream_sync(g.ctx.stream, &err));
-    double *ga = a->grad.data, *gb = b->grad.data;
+    assert_int_equal(b == NULL, g.d->form == DELTA_FIXED_B);
+    double *ga = a->grad.data, *gb = b ? b->grad.data : NULL;
     for (int64_t i = 0; i < TOKENS * n; i++) dx[i] = (dx[i] - start[i]) / 2;
     for (int64_t i = 0; i < a->grad.rows * a->grad.cols; i++) ga[i] /= 2;
-    for (int64_t i = 0; i < b->grad.rows * b->grad.cols; i++) gb[i] /= 2;
+    for (int64_t i = 0; b && i < b->grad.rows * b->grad.cols; i++) gb[i] /= 2;
     check_array(&p, p.x, dx, TOKENS * n, "dx");
     check_array(&p, a->value.data, ga, a->grad.rows * a->grad.cols, "grad dA");
-    check_array(&p, b->value.data, gb, b->grad.rows * b->grad.cols, "grad dB");
+    if (b) check_array(&p, b->value.data, gb, b->grad.rows * b->grad.cols, "grad dB");
     mem_free(start);
     mem_free(dx);
     mem_free(p.x);
@@ -231,6 +234,9 @@ static void test_gradients(void **state) {
     check_gradients("pissa", 0.4);
     check_gradients("lora", 0);
     check_gradients("lora", 0.4);
+    check_gradients("olora", 0.4);
+    check_gradients("mica", 0);
+    check_gradients("mica", 0.4);
 }
 
 /* ---- step 0 ---- */
@@ -239,8 +245,8 @@ static void test_gradients(void **state) {
 static void test_zero_at_step_0(void **state) {
     (void)state;
     static const enum dtype types[] = {DT_F32, DT_BF16};
-    static const char *const methods[] = {"milora", "pissa", "lora"};
-    for (int c = 0; c < 6; c++) {
+    static const char *const methods[] = {"milora", "pissa", "lora", "rslora", "olora", "mica"};
+    for (int c = 0; c < 12; c++) {
         struct rig g;
         rig_init(&g, methods[c / 2], types[c % 2], 0, 0);
         int64_t m = g.d->m, n = g.d->n;

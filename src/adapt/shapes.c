@@ -77,6 +77,8 @@ static enum mil_status fill(const struct adapter_options *o, const struct method
                             struct lookups *l, struct delta *d, struct mil_error *err) {
     char name[MODULE_NAME_CAP];
     double r = (double)o->r, alpha = o->alpha, most = (double)(d->m < d->n ? d->m : d->n);
+    /* LoRA-GA's A and B take r triplets each of the same gradient. */
+    if (method->needs_gradient) most = floor(most / 2);
     module_name(name, d->layer, d->module);
     TRY(lookup_value(&l->ranks, name, &r, err));
     TRY(lookup_value(&l->alphas, name, &alpha, err));
@@ -85,8 +87,9 @@ static enum mil_status fill(const struct adapter_options *o, const struct method
                          "rank_pattern: the rank of %s is %g: it must be a whole number from 1",
                          name, r);
     if (r > most)
-        return error_set(err, MIL_USAGE, "r is %.0f, but %s is %lld x %lld: r is at most %.0f", r,
-                         name, (long long)d->m, (long long)d->n, most);
+        return error_set(err, MIL_USAGE, "r is %.0f, but %s is %lld x %lld: r is at most %.0f%s", r,
+                         name, (long long)d->m, (long long)d->n, most,
+                         method->needs_gradient ? " (2 r triplets are taken)" : "");
     if (!isfinite(alpha) || alpha <= 0)
         return error_set(err, MIL_USAGE, "alpha_pattern: the alpha of %s is %g: it must be above 0",
                          name, alpha);

@@ -23,6 +23,16 @@ static const struct row rows[] = {
     {"adalora, bf16, a mask after the last step",
      {"method=adalora", "tinit=1", "tfinal=0", "deltaT=3", "compute_dtype=bf16"},
      {1, 8}},
+    {"rslora", {"method=rslora"}, {4}},
+    {"lora_plus", {"method=lora_plus"}, {5}},
+    {"olora", {"method=olora"}, {3}},
+    {"mica", {"method=mica"}, {2, 7}},
+    {"mica, bf16", {"method=mica", "compute_dtype=bf16", "use_rslora=true"}, {6}},
+    {"pissa, rslora, lora+", {"method=pissa", "use_rslora=true", "loraplus_lr_ratio=4"}, {3}},
+    {"milora of some layers and ranks",
+     {"method=milora", "layers_to_transform=[1]", "rank_pattern={q_proj: 2, up_proj: 3}",
+      "alpha_pattern={q_proj: 3}", "exclude_modules=[v_proj]"},
+     {4}},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 

@@ -81,9 +81,13 @@ double config_alpha(const struct config *c) {
     return resolve(c, &o, &method) ? o.alpha : c->lora_alpha;
 }
 
+/* Random weights take a rate of pretraining's size; that of method full suits trained ones. */
+#define SCRATCH_RATE 3e-4
+
 double config_learning_rate(const struct config *c) {
     const struct method *method;
     if (c->learning_rate >= 0) return c->learning_rate;
+    if (c->from_scratch) return SCRATCH_RATE;
     return method_find(c->method, &method, NULL) == MIL_OK ? method->learning_rate : 0;
 }
 

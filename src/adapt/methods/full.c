@@ -7,5 +7,5 @@ const struct method method_full = {
     .name = "full",
     .summary = "full fine-tuning: every weight is trained, no adapter",
     .reference = "the baseline of the papers above",
-    .learning_rate = 3e-4,
+    .learning_rate = 2e-5,
 };

@@ -102,6 +102,23 @@ static void report_dead(const struct run *r, int64_t step) {
                     step, dead, names);
 }
 
+/* What is known of a step that is done by the run alone. */
+static void fill_row(const struct run *r, const struct step_sums *sums, double seconds,
+                     struct mil_train_step *row) {
+    int64_t step = r->progress.step, total = r->session.total_steps;
+    bool masked;
+    *row = (struct mil_train_step){.step = step,
+                                   .total_steps = total,
+                                   .epoch = (double)step / (double)r->session.epoch_steps,
+                                   .loss = sums->loss / (double)sums->rows,
+                                   .tokens = sums->tokens,
+                                   .supervised_tokens = sums->rows,
+                                   .total_tokens = r->progress.total_tokens,
+                                   .tokens_per_second = (double)sums->tokens / fmax(seconds, 1e-9),
+                                   .peak_rss_bytes = mem_peak_rss()};
+    if (r->adapter) row->adalora_budget = adapter_budget(r->adapter, step, total, &masked);
+}
+
 enum mil_status run_update(struct run *r, struct mil_train_step *row, struct mil_error *err) {
     const struct config *c = &r->config;
     int64_t step = r->progress.step + 1, n;
@@ -126,27 +143,14 @@ enum mil_status run_update(struct run *r, struct mil_train_step *row, struct mil
     const struct adapter_update update = {step, r->session.total_steps,
                                           optimizer_clip(norm, rates.max_norm)};
     if (r->adapter) TRY(adapter_updated(r->runtime, &update, err));
-    bool masked;
     TRY(stream_sync(backend_stream(r->backend), err));
     if (rates.lr > 0 && !r->progress.first_update) r->progress.first_update = step;
     r->progress.step = step;
     r->progress.total_tokens += sums.tokens;
-    double seconds = clock_seconds() - begun;
-    *row = (struct mil_train_step){
-        .step = step,
-        .total_steps = r->session.total_steps,
-        .epoch = (double)step / (double)r->session.epoch_steps,
-        .loss = sums.loss / (double)sums.rows,
-        .grad_norm = norm,
-        .regularizer = penalty,
-        .adalora_budget =
-            r->adapter ? adapter_budget(r->adapter, step, r->session.total_steps, &masked) : 0,
-        .learning_rate = rates.lr,
-        .tokens = sums.tokens,
-        .supervised_tokens = sums.rows,
-        .total_tokens = r->progress.total_tokens,
-        .tokens_per_second = (double)sums.tokens / fmax(seconds, 1e-9),
-        .peak_rss_bytes = mem_peak_rss()};
+    fill_row(r, &sums, clock_seconds() - begun, row);
+    row->grad_norm = norm;
+    row->regularizer = penalty;
+    row->learning_rate = rates.lr;
     return MIL_OK;
 }
 

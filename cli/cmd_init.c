@@ -9,7 +9,8 @@
 
 struct init_args {
     const char *model, *out, *method, *targets, *excluded, *layers, *ranks, *alphas, *svd_cache;
-    int64_t rank, seed;
+    const char *dataset, *template_name, *dtype;
+    int64_t rank, seed, batches, max_length;
     double alpha, dropout, cache_limit, keep_after;
     bool use_rslora, use_dora, json;
 };
@@ -159,6 +160,11 @@ static struct mil_adapter_options options_from(const struct init_args *args,
         .svd_cache = args->svd_cache,
         .svd_cache_limit = (uint64_t)(args->cache_limit * 1073741824.0),
         .keep_after = args->keep_after > 0 ? args->keep_after : -1,
+        .dataset = args->dataset,
+        .template_name = args->template_name,
+        .compute_dtype = args->dtype,
+        .batches = args->batches,
+        .max_length = args->max_length,
     };
 }
 
@@ -293,6 +299,41 @@ static const struct option init_options[] = {
      .help = "seconds of decomposing (all threads together) after which OUT.partial is made",
      .min = 0,
      .max = 1e6},
+    {.name = "dataset",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct init_args, dataset),
+     .value = "FILE",
+     .help = "lora_ga: the data whose loss's gradient the factors start from",
+     .files = FILES_ANY},
+    {.name = "template",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct init_args, template_name),
+     .value = "T",
+     .fallback = "alpaca",
+     .help = "prompt template of the data set"},
+    {.name = "batches",
+     .type = OPTION_INT,
+     .offset = offsetof(struct init_args, batches),
+     .value = "N",
+     .fallback = "8",
+     .help = "take its first N times 16 samples, in the order that training has",
+     .min = 1,
+     .max = 1048576},
+    {.name = "max-length",
+     .type = OPTION_INT,
+     .offset = offsetof(struct init_args, max_length),
+     .value = "L",
+     .fallback = "2048",
+     .help = "tokens of a sample that are used",
+     .min = 1,
+     .max = 1048576},
+    {.name = "dtype",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct init_args, dtype),
+     .value = "TYPE",
+     .fallback = "bf16",
+     .help = "compute type of the model on the data set",
+     .choices = choices_compute},
     OPTION_JSON(init_args),
     OPTION_END,
 };
@@ -318,6 +359,7 @@ const struct verb verb_init = {
         "adapter\n"
         "is written to OUT/<method>; --json has the modules.",
     .example = "milora init model/ adapter/ --method milora --rank 32\n"
+               "milora init model/ adapter/ --method lora_ga --dataset train.jsonl\n"
                "milora init model/ --method all --rank 32 --svd-cache cache/",
     .positionals = init_positionals,
     .options = init_options,

@@ -12,6 +12,7 @@
 
 #include "adapt/adapter.h"
 #include "api/adapter_init.h"
+#include "api/init_data.h"
 #include "api/output.h"
 #include "core/log.h"
 #include "core/mem.h"
@@ -29,7 +30,8 @@ struct init_run {
     struct mil_adapter_result *result;
     struct svd_cache *cache;
     char cache_dir[PATH_CAP];
-    bool partial; /* the cache is OUT.partial */
+    bool partial;          /* the cache is OUT.partial */
+    struct init_data data; /* with a data set */
 };
 
 /* The public pattern and the adapter layer's have the same members. */
@@ -111,6 +113,12 @@ static bool asked_to_stop(void *ctx) {
     return mil_stop_requested();
 }
 
+static enum mil_status gradients(void *ctx, const struct delta *deltas, size_t n, float *const *g,
+                                 struct mil_error *err) {
+    struct init_run *run = ctx;
+    return gradients_add(&run->data.gradients, deltas, n, g, err);
+}
+
 /* ---- the cache */
 
 /* "<out>.partial", where out may end in slashes. */
@@ -174,6 +182,7 @@ static enum mil_status make(struct init_run *run, const struct checkpoint *base,
                             struct adapter **out, struct mil_error *err) {
     struct adapter_init_hooks hooks = {
         .progress = on_module, .stop = asked_to_stop, .ctx = run, .cache = run->cache};
+    if (run->options->dataset) hooks.gradients = gradients;
     enum mil_status st = adapter_init_with(base, &run->inner, &hooks, out, err);
     return st == MIL_OK ? MIL_OK : unfinished(run, st, err);
 }
@@ -205,6 +214,14 @@ static enum mil_status check_options(const struct mil_adapter_options *o, struct
         return error_set(err, MIL_USAGE,
                          "method '%s' has no adapter to initialise; train with it directly",
                          method->name);
+    if (method->needs_gradient && !o->dataset)
+        return error_set(err, MIL_USAGE,
+                         "method '%s' starts from the gradient of the loss on your data: name them "
+                         "with --dataset FILE (and --template, --batches, --max-length)",
+                         method->name);
+    if (!method->needs_gradient && o->dataset)
+        return error_set(err, MIL_USAGE, "--dataset: method '%s' starts without data; leave it out",
+                         method->name);
     return output_probe(o->out, err);
 }
 
@@ -224,6 +241,7 @@ enum mil_status mil_adapter_init(const struct mil_adapter_options *options, mil_
     struct adapter *a = NULL;
     enum mil_status st;
     TRY_GOTO(checkpoint_open(options->model, CHECKPOINT_WEIGHTS, &base, err));
+    if (options->dataset) TRY_GOTO(init_data_open(&run.data, options, err));
     TRY_GOTO(open_cache(&run, err));
     TRY_GOTO(make(&run, base, &a, err));
     TRY_GOTO(init_save(a, options->out, &run.result->bytes, err));
@@ -237,6 +255,7 @@ enum mil_status mil_adapter_init(const struct mil_adapter_options *options, mil_
     run.result->peak_rss_bytes = mem_peak_rss();
     run.result->scratch_bytes = mem_stats(MEM_SCRATCH).peak;
 fail:
+    init_data_release(&run.data);
     svd_cache_free(&run.cache);
     adapter_free(&a);
     checkpoint_free(&base);

@@ -104,8 +104,13 @@ static enum mil_status start_adapter(struct run *r, struct mil_error *err) {
                                              .gradient_bytes = r->session.gradient_bytes,
                                              .ctx = &start};
     enum mil_status st = MIL_OK;
-    if (r->session.method->needs_gradient)
+    if (r->session.method->needs_gradient) {
+        if (o.dropout > 0)
+            log_warning("lora_dropout is %g: with method %s it disturbs W x itself, of which "
+                        "s B0 A0 x is a large part; its authors train without (lora_dropout=0)",
+                        o.dropout, o.method);
         st = gradients_open(&start.gradients, &r->session, r->model, o.lora_ga.batches, err);
+    }
     if (st == MIL_OK) st = adapter_init_with(r->session.base, &o, &hooks, &r->adapter, err);
     gradients_release(&start.gradients);
     return st;

@@ -103,9 +103,9 @@ static void on_row(void *ctx, const struct mil_compare_row *r) {
 static void print_end(const struct table *t, const char *out) {
     for (size_t i = 0; i < t->reasons; i++)
         printf("%s: %s\n", t->reason[i].method, t->reason[i].text);
-    puts("means over the modules; '-': the factor starts at zero.  A decomposition that two "
-         "methods\n"
-         "share is counted where it was made.");
+    puts("means over the modules; '-': the factor starts at zero; seconds: of one thread, as "
+         "without\n"
+         "a cache of decompositions");
     if (out) printf("%s/<method>: the adapters\n", out);
 }
 

@@ -12,9 +12,10 @@ enum mil_status init_patterns(const char *option, const char *value, struct patt
     size_t most = sizeof out->items / sizeof *out->items;
     out->n = 0;
     if (!value) return MIL_OK;
-    if (strlen(value) >= sizeof out->text)
+    size_t bytes = strlen(value) + 1;
+    if (bytes > sizeof out->text)
         return cli_usage(err, "%s: more than %zu bytes", option, sizeof out->text - 1);
-    strcpy(out->text, value);
+    memcpy(out->text, value, bytes);
     for (char *s = out->text; *s;) {
         char *equals = strchr(s, '='), *end;
         if (!equals || equals == s)

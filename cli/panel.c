@@ -87,6 +87,21 @@ static void indented(FILE *f, const char *text) {
     }
 }
 
+/* What the adapter is multiplied by, where it lies, how fast it learns. */
+static void method_line(FILE *f, const struct mil_train_facts *t) {
+    fprintf(f, "%-12s rate %g", "", t->learning_rate);
+    if (t->lr_ratio != 1) fprintf(f, ", of B %g", t->learning_rate * t->lr_ratio);
+    if (t->rank > 0) {
+        if (t->ranks[0] != t->ranks[1])
+            fprintf(f, ", ranks %" PRId64 " to %" PRId64, t->ranks[0], t->ranks[1]);
+        fprintf(f, ", scaling %.4g", t->scales[0]);
+        if (t->scales[1] > t->scales[0] * (1 + 1e-12)) fprintf(f, " to %.4g", t->scales[1]);
+        fprintf(f, ", layers %" PRId64 " to %" PRId64, t->layers[0], t->layers[1]);
+        if (t->magnitude) fprintf(f, ", with a magnitude");
+    }
+    fputc('\n', f);
+}
+
 void panel_print_facts(FILE *f, const struct mil_train_facts *t) {
     char n[32];
     fprintf(f, "%-12s %s (%s, %s parameters)\n", "model", t->model, t->family,
@@ -96,6 +111,7 @@ void panel_print_facts(FILE *f, const struct mil_train_facts *t) {
         fprintf(f, ", rank %" PRId64 ", alpha %g, %" PRId64 " modules", t->rank, t->alpha,
                 t->adapted_modules);
     fputc('\n', f);
+    method_line(f, t);
     data_line(f, "data", &t->data);
     if (t->eval.samples) data_line(f, "eval data", &t->eval);
     fprintf(f,
@@ -125,6 +141,18 @@ static json_t *data_json(const struct mil_data_facts *d) {
                      "longest", (json_int_t)d->longest);
 }
 
+static void method_json(json_t *root, const struct mil_train_facts *t) {
+    json_object_set_new(root, "learning_rate", json_real(t->learning_rate));
+    json_object_set_new(root, "loraplus_lr_ratio", json_real(t->lr_ratio));
+    if (t->rank == 0) return;
+    json_object_set_new(root, "ranks",
+                        json_pack("[I,I]", (json_int_t)t->ranks[0], (json_int_t)t->ranks[1]));
+    json_object_set_new(root, "scales", json_pack("[f,f]", t->scales[0], t->scales[1]));
+    json_object_set_new(root, "layers",
+                        json_pack("[I,I]", (json_int_t)t->layers[0], (json_int_t)t->layers[1]));
+    json_object_set_new(root, "magnitude", json_boolean(t->magnitude));
+}
+
 json_t *panel_facts_json(const struct mil_train_facts *t) {
     json_t *root = json_pack(
         "{ss ss ss ss ss ss ss sI sI sI sI sf so sI sI sI sI sI sf sI sb ss*}", "model", t->model,
@@ -138,6 +166,7 @@ json_t *panel_facts_json(const struct mil_train_facts *t) {
         "tokens_per_micro_batch", (json_int_t)t->tokens_per_micro_batch, "activation_recompute",
         (int)t->activation_recompute, "preview", t->preview);
     if (root && t->eval.samples) json_object_set_new(root, "eval", data_json(&t->eval));
+    if (root) method_json(root, t);
     return root;
 }
 

@@ -65,11 +65,16 @@ struct mil_data_facts {
 };
 struct mil_train_facts {
     const char *model, *family, *method, *output_dir, *template_name, *compute_dtype;
-    const char *backend;              /* one line: instruction set, library, threads */
-    int64_t parameters;               /* of the base model */
-    int64_t trainable;                /* as PEFT counts them */
-    int64_t adapted_modules, rank;    /* 0 for method full */
-    double alpha;                     /* scaling is alpha / rank */
+    const char *backend;           /* one line: instruction set, library, threads */
+    int64_t parameters;            /* of the base model */
+    int64_t trainable;             /* as PEFT counts them */
+    int64_t adapted_modules, rank; /* 0 for method full */
+    double alpha;                  /* lora_alpha, before patterns */
+    /* Least and largest over the modules: rank, scaling (alpha / rank, with rsLoRA alpha / sqrt(rank)), layer. */
+    int64_t ranks[2], layers[2];
+    double scales[2];
+    bool magnitude;                   /* DoRA's */
+    double learning_rate, lr_ratio;   /* as chosen; of B over that of A */
     struct mil_data_facts data, eval; /* eval.samples == 0: no eval_dataset */
     int64_t samples_per_step;         /* per_device_train_batch_size x accumulation */
     int64_t steps_per_epoch, total_steps, warmup_steps, start_step; /* start_step: resumed after */

@@ -212,6 +212,13 @@ int64_t adapter_module_rank(const struct adapter *a, size_t i);
 enum mil_status adapter_count(const struct model_config *c, const struct adapter_options *o,
                               size_t *modules, size_t *params, int64_t *elements,
                               struct mil_error *err);
+/* Least and largest rank, scaling s and layer of what the options adapt. */
+struct adapter_ranges {
+    int64_t rank[2], layer[2];
+    double scale[2];
+};
+enum mil_status adapter_ranges(const struct model_config *c, const struct adapter_options *o,
+                               struct adapter_ranges *out, struct mil_error *err);
 /* Session bytes of attaching, from the configuration alone. */
 enum mil_status adapter_plan(const struct model_config *c, const struct adapter_options *o,
                              bool trainable, enum dtype act, struct plan *plan,

@@ -186,6 +186,29 @@ enum mil_status adapter_count(const struct model_config *c, const struct adapter
     return st;
 }
 
+static void widen(struct adapter_ranges *r, const struct delta *d) {
+    if (d->r < r->rank[0]) r->rank[0] = d->r;
+    if (d->r > r->rank[1]) r->rank[1] = d->r;
+    if (d->layer > r->layer[1]) r->layer[1] = d->layer;
+    if (delta_scale(d) < r->scale[0]) r->scale[0] = delta_scale(d);
+    if (delta_scale(d) > r->scale[1]) r->scale[1] = delta_scale(d);
+}
+
+enum mil_status adapter_ranges(const struct model_config *c, const struct adapter_options *o,
+                               struct adapter_ranges *out, struct mil_error *err) {
+    struct adapter_options resolved;
+    const struct method *method;
+    struct delta *d;
+    size_t n;
+    TRY(adapter_resolve(o, &resolved, &method, err));
+    TRY(adapter_shapes(c, &resolved, method, &d, &n, err));
+    *out = (struct adapter_ranges){
+        {d->r, d->r}, {d->layer, d->layer}, {delta_scale(d), delta_scale(d)}};
+    for (size_t i = 1; i < n; i++) widen(out, &d[i]);
+    mem_free(d);
+    return MIL_OK;
+}
+
 enum mil_status adapter_plan_wholes(const struct model_config *c, const struct adapter_options *o,
                                     bool trainable, enum dtype act, struct plan *plan,
                                     struct mil_error *err) {

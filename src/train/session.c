@@ -278,6 +278,27 @@ static int64_t rank_of(const struct config *c) {
     return adapter_resolve(&given, &o, &method, NULL) == MIL_OK ? o.r : 0;
 }
 
+/* What patterns, flags and the method's defaults come to. */
+static void method_facts(const struct session *s, struct mil_train_facts *out) {
+    struct adapter_options given, o;
+    const struct method *method;
+    struct adapter_ranges r;
+    out->learning_rate = config_learning_rate(s->config);
+    out->lr_ratio = 1;
+    if (!s->method->adapter) return;
+    config_adapter_options(s->config, &given);
+    if (adapter_resolve(&given, &o, &method, NULL) != MIL_OK ||
+        adapter_ranges(&s->base->config, &given, &r, NULL) != MIL_OK)
+        return;
+    out->lr_ratio = o.lr_ratio;
+    out->magnitude = o.dora;
+    for (int i = 0; i < 2; i++) {
+        out->ranks[i] = r.rank[i];
+        out->scales[i] = r.scale[i];
+        out->layers[i] = r.layer[i];
+    }
+}
+
 void session_facts(const struct session *s, const char *backend, struct mil_train_facts *out) {
     const struct config *c = s->config;
     *out = (struct mil_train_facts){
@@ -301,6 +322,7 @@ void session_facts(const struct session *s, const char *backend, struct mil_trai
         .tokens_per_micro_batch = s->tokens_per_micro_batch,
         .activation_recompute = s->recompute,
         .preview = str_c(&s->preview)};
+    method_facts(s, out);
     data_facts(&s->data, &out->data);
     data_facts(&s->eval, &out->eval);
 }

@@ -54,7 +54,7 @@ struct planner {
     int64_t walked;       /* the limit last walked with, */
     struct extent most;   /* and what was found */
     size_t start;         /* bytes of PLAN_CALL that are needed only before the first step, */
-    size_t moments;       /* while these are not yet there */
+    size_t later; /* while these are not yet there: optimiser moments, an attached adapter's */
     struct backend *b;
     struct checkpoint *shape; /* configuration only */
     struct model *model;      /* a skeleton */
@@ -273,6 +273,16 @@ static size_t book_replaced(const struct session *s, struct plan *plan) {
     return bytes;
 }
 
+/* What attaching an adapter takes, once it is made. */
+static size_t attached_bytes(const struct plan *plan) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < plan->n; i++)
+        if (!strcmp(plan->entries[i].name, "adapter: gradients") ||
+            !strcmp(plan->entries[i].name, "adapter: compute copies"))
+            bytes += plan->entries[i].bytes;
+    return bytes;
+}
+
 static enum mil_status book(struct planner *p, size_t baseline, struct plan *plan,
                             struct mil_error *err) {
     const struct session *s = p->s;
@@ -292,8 +302,9 @@ static enum mil_status book(struct planner *p, size_t baseline, struct plan *pla
         full_plan(&s->base->config, p->b, plan);
         params = (size_t)s->base->config.layers * (2 + 2 * MODULES) + 3;
     }
-    p->moments = optimizer_bytes(s->trainable, params, backend_real(p->b));
-    plan_add(plan, PLAN_SESSION, p->moments, "optimiser moments");
+    size_t moments = optimizer_bytes(s->trainable, params, backend_real(p->b));
+    p->later = attached_bytes(plan) + moments;
+    plan_add(plan, PLAN_SESSION, moments, "optimiser moments");
     book_data(s, plan);
     struct step_options step = {s->max_tokens, s->max_tokens, s->head_chunk, s->recompute};
     step_plan(p->model, &step, plan);
@@ -302,7 +313,7 @@ static enum mil_status book(struct planner *p, size_t baseline, struct plan *pla
 }
 
 static size_t peak_of(const struct planner *p, const struct plan *plan) {
-    size_t session = plan_bytes(plan, PLAN_SESSION), before = session - p->moments + p->start;
+    size_t session = plan_bytes(plan, PLAN_SESSION), before = session - p->later + p->start;
     size_t work = plan_bytes(plan, PLAN_STEP) + plan_bytes(plan, PLAN_CALL) - p->start;
     return session + work > before ? session + work : before;
 }

@@ -138,8 +138,11 @@ static void a_small_model(void **state) {
 /* Of the tiny model's adapters only the program remains: a bound from both sides. */
 static void a_tiny_model(void **state) {
     (void)state;
-    static const char *const milora[] = {"max_steps=2", NULL};
+    static const char *const milora[] = {"max_steps=2", NULL}, *const lora_ga[] = {"method=lora_ga",
+                                                                                   "max_steps=2",
+                                                                                   NULL};
     compare(milora, 0, 20 * mib);
+    compare(lora_ga, 0, 20 * mib);
 }
 
 /* Tokens of the largest micro-batch, by packing every step and the evaluation's seven samples. */
@@ -209,12 +212,15 @@ static void smollm2(void **state) {
                       *const f32[] = {RUN, "method=lora", NULL},
                       *const redone[] = {RUN, "method=lora", "compute_dtype=bf16",
                                          "activation_recompute=true", NULL},
+                      *const lora_ga[] = {RUN, "method=lora_ga", "compute_dtype=bf16",
+                                          "lora_ga_batches=1", NULL},
                       *const full[] = {RUN, "method=full", "compute_dtype=bf16",
                                        "per_device_train_batch_size=2", NULL};
 #undef RUN
     compare(milora, 0.05, 0);
     compare(f32, 0.05, 0);
     compare(redone, 0.05, 0);
+    compare(lora_ga, 0.05, 0);
     compare(full, 0.05, 0);
 }
 

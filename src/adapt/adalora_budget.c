@@ -58,7 +58,8 @@ enum mil_status adapter_check_schedule(const struct adapter_options *o, int64_t 
             "must be at least %lld",
             (long long)resolved.adalora.init_r, (long long)resolved.adalora.target_r);
     struct adalora_schedule s = adalora_schedule_of(&resolved.adalora, total_steps);
-    if (s.tinit < s.last && s.last >= 2) return MIL_OK;
+    if ((s.tinit < s.last && s.last >= 2) || resolved.adalora.tfinal == ADALORA_FINAL)
+        return MIL_OK;
     return error_set(
         err, MIL_USAGE,
         "method '%s' reduces ranks between step tinit = %lld and step total - tfinal = "

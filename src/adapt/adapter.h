@@ -21,6 +21,8 @@ struct adapter_pattern {
     const char *pattern;
     double value;
 };
+/* As tfinal: the last phase alone, in which ranks stay as they are. */
+#define ADALORA_FINAL (((int64_t)1 << 53) - 1)
 /* AdaLoRA's schedule and importance, PEFT's names; 0 stands for what adapter_resolve chooses. */
 struct adalora_options {
     int64_t target_r, init_r, tinit, tfinal, delta_t;
@@ -161,6 +163,11 @@ enum mil_status adapter_save(const struct adapter *a, const char *dir, struct mi
  * recorded fingerprint must agree (MIL_MISMATCH with the remedy). */
 enum mil_status adapter_load(const char *dir, const struct checkpoint *base, struct adapter **out,
                              struct mil_error *err);
+
+/* A loaded adapter goes on training with these options (method and shapes must be its own: MIL_USAGE); the base is named
+ * where it was not. */
+enum mil_status adapter_continue(struct adapter *a, const struct checkpoint *base,
+                                 const struct adapter_options *o, struct mil_error *err);
 
 /* The arrays of an adapter one by one, what bit-exact resume needs (A0 cannot be had from the saved A = A0 + dA
  * without rounding): per module as far as it has them A0, B0, delta_A, delta_B, lambda, pruned, magnitude, then whole

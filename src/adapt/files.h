@@ -103,7 +103,7 @@ struct wanted_shape {
 };
 enum mil_status tensor_read(const struct st_tensor *t, struct wanted_shape want, float **out,
                             struct mil_error *err);
-/* Factors of d, whose layer and module are set.  An AdaLoRA's module without rank gets r = 0 and no arrays. */
+/* Factors of d, whose layer and module are set. */
 enum mil_status delta_load(struct loading *l, struct delta *d, struct mil_error *err);
 enum mil_status wholes_load(struct loading *l, struct mil_error *err);
 

@@ -142,24 +142,13 @@ static enum mil_status new_adapter(struct loading *l, struct mil_error *err) {
     return MIL_OK;
 }
 
-/* All factors; modules that AdaLoRA left without rank go. */
 static enum mil_status load_deltas(struct loading *l, struct mil_error *err) {
     struct adapter *a = l->adapter;
-    size_t kept = 0;
     for (size_t i = 0; i < a->n; i++) TRY(delta_load(l, &a->deltas[i], err));
-    if (l->masks < peft_config_masks(&l->config))
-        return error_set(err, MIL_INPUT,
-                         "rank_pattern: %zu of its masks are of no adapted module's lora_E",
-                         peft_config_masks(&l->config) - l->masks);
-    for (size_t i = 0; i < a->n; i++) {
-        struct delta d = a->deltas[i];
-        if (d.r == 0) continue;
-        a->deltas[i] = (struct delta){0};
-        a->deltas[kept++] = d;
-    }
-    a->n = kept;
-    if (kept > 0) return MIL_OK;
-    return error_set(err, MIL_INPUT, "rank_pattern leaves no module any rank");
+    if (l->masks == peft_config_masks(&l->config)) return MIL_OK;
+    return error_set(err, MIL_INPUT,
+                     "rank_pattern: %zu of its masks are of no adapted module's lora_E",
+                     peft_config_masks(&l->config) - l->masks);
 }
 
 static enum mil_status check_shapes(const struct adapter *a, const struct model_config *c,

@@ -7,9 +7,8 @@
  * computes with exactly the stored factors.  (The A0 of the training run itself is in the
  * checkpoint's adapter state.)  A plain LoRA has A0 = A, dA = 0; of MiCA, B is B0 and A is dA.
  *
- * AdaLoRA's file holds the kept triplets alone.  With milora.json, where a run may go on, they are put back to their
- * places among init_r, the others zero; of PEFT's own just those that are there are taken, in a scale that is the
- * same number, and a module without any is left out. */
+ * AdaLoRA's file holds the kept triplets alone.  They are put back to their places among init_r, the others are zero
+ * and masked: a run goes on with the shapes that it had. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -208,11 +207,9 @@ static enum mil_status take_scale(struct loading *l, struct delta *d, const char
     const struct adapter_options *o = &l->config.options;
     double scale = o->alpha / ((double)o->r + 1e-5), alpha;
     *fold = 1;
-    if (!l->side.method) {
-        d->r = t->kept;
-        d->alpha = scale * (double)d->r;
-        return MIL_OK;
-    }
+    d->r = o->r;
+    d->alpha = o->alpha * (double)d->r / ((double)d->r + 1e-5);
+    if (!l->side.method) return MIL_OK;
     TRY(options_rank(&l->side.options, module, &d->r, &alpha, err));
     if (d->r > o->r)
         return error_set(err, MIL_INPUT,
@@ -248,14 +245,12 @@ static enum mil_status place_triplets(struct loading *l, struct delta *d, const 
     TRY(take_scale(l, d, module, t, &fold, err));
     d->m = t->m;
     d->n = t->n;
-    if (d->r == 0) return MIL_OK;
     TRY(check_spread(l, d, t->kept, err));
     TRY(delta_alloc(d, err));
-    bool spread = l->side.method != NULL;
-    for (int64_t i = 0; spread && i < d->r; i++) d->pruned[i] = t->flags[i] ? 0 : 1;
+    for (int64_t i = 0; i < d->r; i++) d->pruned[i] = t->flags[i] ? 0 : 1;
     for (int64_t i = 0; i < l->config.options.r; i++)
         if (t->flags[i]) {
-            put_triplet(d, spread ? i : from, t, from, fold);
+            put_triplet(d, i, t, from, fold);
             from++;
         }
     return MIL_OK;

@@ -7,6 +7,7 @@
 #include "core/mem.h"
 #include "core/threads.h"
 #include "io/json.h"
+#include "train/continue.h"
 #include "train/plan.h"
 #include "train/run.h"
 
@@ -123,6 +124,7 @@ static void holding_free(struct holding *h) {
     memory_plan_release(&h->plan);
     session_release(&h->session);
     backend_free(&h->backend);
+    config_release(&h->config);
     mem_free(h->rows);
     mem_free(h->choices);
     mem_free(h);
@@ -130,10 +132,11 @@ static void holding_free(struct holding *h) {
 
 static enum mil_status hold(const mil_config *config, enum session_need need, struct holding **out,
                             struct mil_error *err) {
-    const struct config *c = &config->config;
     struct holding *h = mem_calloc(MEM_OTHER, 1, sizeof *h);
     *out = h;
     if (!h) return error_nomem(err, sizeof *h);
+    const struct config *c = &h->config;
+    TRY(continue_config(&config->config, &h->config, err));
     TRY(config_check(c, err));
     if (c->threads > 0) threads_set((int)c->threads);
     enum dtype compute = !strcmp(c->compute_dtype, "f32") ? DT_F32 : DT_BF16;

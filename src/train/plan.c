@@ -179,6 +179,7 @@ static size_t init_bytes(const struct session *s) {
 static enum mil_status book_init(struct planner *p, struct plan *plan, struct mil_error *err) {
     const struct session *s = p->s;
     size_t gradients = 0, pass = 0, decompositions = init_bytes(s);
+    if (s->config->adapter_name_or_path) return MIL_OK; /* it is there already */
     if (p->bare) {
         struct adapter_options o;
         config_adapter_options(s->config, &o);

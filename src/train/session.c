@@ -176,6 +176,10 @@ static enum mil_status check_ranks(const struct session *s, struct mil_error *er
     config_adapter_options(s->config, &given);
     TRY(adapter_check_schedule(&given, s->total_steps, err));
     TRY(adapter_resolve(&given, &o, &method, err));
+    if (o.adalora.tfinal == ADALORA_FINAL) {
+        log_info("ranks stay as the adapter has them");
+        return MIL_OK;
+    }
     struct adalora_schedule at = adalora_schedule_of(&o.adalora, s->total_steps);
     log_info("ranks: %lld a module, reduced after step %lld to an average of %lld at step %lld of "
              "%lld, every %lld steps",

@@ -10,20 +10,10 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/threads.h"
+#include "train/continue.h"
 #include "train/gradients.h"
 #include "train/plan.h"
 #include "train/run.h"
-
-static enum mil_status copy_config(struct config *to, const struct config *from,
-                                   struct mil_error *err) {
-    size_t n;
-    const struct config_key *keys = config_keys(&n);
-    TRY(config_init(to, err));
-    for (size_t i = 0; i < n; i++)
-        TRY(config_set(to, keys[i].name, json_object_get(from->values, keys[i].name), "", MIL_USAGE,
-                       err));
-    return MIL_OK;
-}
 
 /* Two names of one directory. */
 static bool same_place(const char *a, const char *b) {
@@ -119,6 +109,8 @@ static enum mil_status start_adapter(struct run *r, struct mil_error *err) {
 static enum mil_status open_adapter(struct run *r, struct mil_error *err) {
     if (r->resume_path[0]) {
         TRY(adapter_load(r->resume_path, r->session.base, &r->adapter, err));
+    } else if (r->config.adapter_name_or_path) {
+        TRY(continue_adapter(&r->config, r->session.base, &r->adapter, err));
     } else {
         TRY(start_adapter(r, err));
     }
@@ -185,7 +177,7 @@ enum mil_status run_open(struct run *r, const struct config *config, const char 
                          const struct mil_train_callbacks *on, struct mil_error *err) {
     memset(r, 0, sizeof *r);
     if (on) r->on = *on;
-    TRY(copy_config(&r->config, config, err));
+    TRY(continue_config(config, &r->config, err));
     TRY(config_check(&r->config, err));
     const struct config *c = &r->config;
     if (same_place(c->output_dir, c->model_name_or_path))

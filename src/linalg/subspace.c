@@ -19,36 +19,28 @@ static double squares(const double *x, int64_t n) {
     return sum;
 }
 
-/* Rows whose diagonal of R is not negligible, moved to the front. */
-static int64_t keep_rows(double *x, const bool *kept, int64_t r, int64_t d) {
-    int64_t n = 0;
-    for (int64_t t = 0; t < r; t++) {
-        if (!kept[t]) continue;
-        if (n != t) memcpy(x + n * d, x + t * d, (size_t)d * sizeof *x);
-        n++;
-    }
-    return n;
-}
-
+/* With column pivoting the dependent vectors come last, and what they depend on before them. */
 enum mil_status subspace_basis(double *x, int64_t r, int64_t d, int64_t *rank,
                                struct mil_error *err) {
-    size_t numbers = (size_t)(r + WORK_BLOCK * r);
-    double *tau = mem_alloc(MEM_SCRATCH, numbers, sizeof *tau), longest = 0;
-    bool *kept = mem_alloc(MEM_SCRATCH, (size_t)r, sizeof *kept);
-    lapack_int rows = (lapack_int)d, cols = (lapack_int)r, work = WORK_BLOCK * cols, info = 0;
-    enum mil_status st = tau && kept ? MIL_OK : error_nomem(err, numbers * sizeof *tau);
+    size_t numbers = (size_t)(r + WORK_BLOCK * (r + 1) + 2 * r);
+    double *tau = mem_alloc(MEM_SCRATCH, numbers, sizeof *tau);
+    lapack_int *pivots = mem_calloc(MEM_SCRATCH, (size_t)r, sizeof *pivots);
+    lapack_int rows = (lapack_int)d, cols = (lapack_int)r,
+               work = WORK_BLOCK * (cols + 1) + 2 * cols, info = 0;
+    enum mil_status st = tau && pivots ? MIL_OK : error_nomem(err, numbers * sizeof *tau);
     REQUIRE(r >= 1 && r <= d);
+    *rank = 0;
     if (st == MIL_OK) {
-        for (int64_t t = 0; t < r; t++) longest = fmax(longest, sqrt(squares(x + t * d, d)));
-        info = LAPACKE_dgeqrf_work(LAPACK_COL_MAJOR, rows, cols, x, rows, tau, tau + r, work);
-        for (int64_t t = 0; t < r; t++) kept[t] = fabs(x[t * d + t]) > DEPENDENT * longest;
+        info =
+            LAPACKE_dgeqp3_work(LAPACK_COL_MAJOR, rows, cols, x, rows, pivots, tau, tau + r, work);
+        double first = fabs(x[0]);
+        while (*rank < r && fabs(x[*rank * d + *rank]) > DEPENDENT * first) ++*rank;
         if (info == 0)
             info = LAPACKE_dorgqr_work(LAPACK_COL_MAJOR, rows, cols, cols, x, rows, tau, tau + r,
                                        work);
         if (info != 0) st = error_set(err, MIL_NUMERIC, "basis: LAPACK's info %d", (int)info);
-        *rank = keep_rows(x, kept, r, d);
     }
-    mem_free(kept);
+    mem_free(pivots);
     mem_free(tau);
     return st;
 }

@@ -7,8 +7,8 @@
 
 #include "linalg/svd.h"
 
-/* Orthonormalise the r vectors in place by Householder's QR; vectors that depend on those before them (to 1e-6 of the
- * longest: their numbers come from f32) are dropped, *rank are left in front.  MIL_NOMEM, MIL_NUMERIC. */
+/* Replace the r <= d vectors by an orthonormal basis of what they span, *rank of them in front, by Householder's QR with
+ * pivoting; what is below 1e-6 of the longest counts as dependent: the numbers come from f32.  MIL_NOMEM, MIL_NUMERIC. */
 enum mil_status subspace_basis(double *x, int64_t r, int64_t d, int64_t *rank,
                                struct mil_error *err);
 /* ||P Q^T||_F^2 of two orthonormal bases: the sum of squared cosines of the principal angles.  MIL_NOMEM. */

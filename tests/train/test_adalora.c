@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include "core/threads.h"
+
 static struct mil_error err;
 
 static void start(struct config *c, const char *out, const char *const *more) {
@@ -149,12 +151,35 @@ static void schedules_are_checked_first(void **state) {
     config_release(&c);
 }
 
+/* Bits do not depend on threads, nor on how a step is cut: scores, masks and penalty are of whole steps. */
+static void threads_and_accumulation_do_not_matter(void **state) {
+    (void)state;
+    static const char *const ways[][4] = {
+        {"threads=1", NULL},
+        {"threads=2", NULL},
+        {"per_device_train_batch_size=1", "gradient_accumulation_steps=8", NULL}};
+    static const char *const common[] = {"max_steps=6", "tinit=1",          "tfinal=2",
+                                         "deltaT=1",    "lora_dropout=0.1", NULL};
+    char dirs[3][512];
+    for (size_t i = 0; i < 3; i++) {
+        struct config c;
+        strcpy(dirs[i], test_tmp_dir());
+        start(&c, dirs[i], common);
+        for (size_t k = 0; ways[i][k]; k++) assert_ok(config_assign(&c, ways[i][k], &err));
+        assert_ok(train_run(&c, NULL, NULL, NULL, &err));
+        config_release(&c);
+        if (i > 0) assert_same_file(dirs[0], dirs[i], "adapter_model.safetensors");
+    }
+    threads_set(0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(penalty_and_budget_are_peft_s),
         cmocka_unit_test(ranks_and_log),
         cmocka_unit_test(zero_gradients_that_are_right),
         cmocka_unit_test(schedules_are_checked_first),
+        cmocka_unit_test(threads_and_accumulation_do_not_matter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

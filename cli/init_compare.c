@@ -7,7 +7,7 @@
 #include "init_options.h"
 
 struct table {
-    bool json;
+    bool json, headed;
     json_t *methods, *modules;
     size_t reasons;
     struct {
@@ -90,6 +90,8 @@ static void keep_reason(struct table *t, const struct mil_compare_row *r) {
 static void on_row(void *ctx, const struct mil_compare_row *r) {
     struct table *t = ctx;
     screen_clear();
+    if (!t->json && !t->headed) print_head();
+    t->headed = true;
     if (t->json)
         keep_json(t, r);
     else if (r->reason)
@@ -115,7 +117,6 @@ enum mil_status init_compare(const struct mil_adapter_options *options, bool jso
     if (json) t.methods = json_array();
     if (json) t.modules = json_array();
     screen_progress("reading %s", options->model);
-    if (!json) print_head();
     enum mil_status st = mil_adapter_compare(options, on_row, &t, err);
     screen_clear();
     json_decref(t.modules);

@@ -153,21 +153,31 @@ static struct extent largest_batch(struct planner *p, int64_t limit) {
 
 /* Bytes of one decomposition: what the chain's first method says, which has a fixed part for its
  * blocks, and for small matrices less: W, its copy, both factors, LAPACK's workspace. */
-static size_t one_init_bytes(const struct session *s, enum module module) {
+static size_t one_init_bytes(const struct session *s, enum module module, int64_t rank) {
     int64_t m = module_rows(&s->base->config, module), n = module_cols(&s->base->config, module);
-    if (s->method->scratch) return s->method->scratch(m, n, s->config->r);
-    const struct svd_request q = {.end = s->method->end, .rank = s->config->r};
-    size_t chosen = svd_memory(m, n, &q), k = (size_t)(m < n ? m : n);
+    int64_t least = m < n ? m : n, r = rank < least ? rank : least;
+    if (s->method->scratch) return s->method->scratch(m, n, r);
+    const struct svd_request q = {.end = s->method->end, .rank = r};
+    size_t chosen = svd_memory(m, n, &q), k = (size_t)least;
     size_t whole = sizeof(double) * (2 * (size_t)(m * n) + k * (size_t)(m + n) + 4 * k * k + 8 * k);
     return chosen < whole ? chosen : whole;
+}
+
+/* The largest rank that patterns ask for. */
+static int64_t largest_rank(const struct session *s) {
+    struct adapter_options o;
+    struct adapter_ranges r;
+    config_adapter_options(s->config, &o);
+    return adapter_ranges(&s->base->config, &o, &r, NULL) == MIL_OK ? r.rank[1] : s->config->r;
 }
 
 /* Bytes of decompositions side by side, one a thread, each of the largest module. */
 static size_t init_bytes(const struct session *s) {
     size_t most = 0, all;
     if (!s->method->adapter || !(s->method->needs_weight || s->method->scratch)) return 0;
+    int64_t rank = largest_rank(s);
     for (int i = 0; i < MODULES; i++) {
-        size_t bytes = one_init_bytes(s, (enum module)i);
+        size_t bytes = one_init_bytes(s, (enum module)i, rank);
         if (bytes > most) most = bytes;
     }
     if (!checked_mul(most, (size_t)threads_count(), &all) || all > INIT_MOST) all = INIT_MOST;

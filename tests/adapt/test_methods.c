@@ -107,6 +107,55 @@ static void test_factors(void **state) {
     golden_close(&g);
 }
 
+/* MiCA's B0 is MiLoRA's without its singular values: the recording's columns at norm 1. */
+static void test_left_vectors(void **state) {
+    (void)state;
+    struct golden g;
+    golden_open(&g);
+    float b0[48 * 6];
+    struct method_init io = {
+        .w = {g.w, DT_F64, g.m, g.n}, .m = g.m, .n = g.n, .r = 6, .scale = 2, .b0 = b0};
+    assert_ok(method_of("mica")->init(&io, &err));
+    const double *b = golden_array(&g, "milora", "b"), *sigma = golden_array(&g, "milora", "sigma");
+    for (int64_t i = 0; i < 48 * 6; i++)
+        assert_true(fabs(b0[i] - b[i] / sqrt(sigma[i % 6] / 2)) <= 1e-6);
+    assert_true(io.residual < 1e-12 && is_method(io.served_by));
+    golden_close(&g);
+}
+
+/* What makes Q_r and R[:r] of W = Q R, whatever the signs: orthonormal columns, zeros below the diagonal, the first r
+ * columns of W whole, and Q_r^T W.  Factors of norm up to ||W|| = 50 are rounded to f32: 50 * 6e-8 * sqrt(48). */
+static void test_qr_factors(void **state) {
+    (void)state;
+    struct golden g;
+    golden_open(&g);
+    enum { R = 6, M = 48, N = 32 };
+    float a0[R * N], b0[M * R];
+    struct method_init io = {
+        .w = {g.w, DT_F64, M, N}, .m = M, .n = N, .r = R, .scale = 2, .a0 = a0, .b0 = b0};
+    assert_ok(method_of("olora")->init(&io, &err));
+    for (int t = 0; t < R; t++) {
+        for (int k = 0; k < R; k++) {
+            double dot = 0;
+            for (int i = 0; i < M; i++) dot += (double)b0[i * R + t] * b0[i * R + k];
+            assert_true(fabs(dot - (t == k)) < 1e-6);
+        }
+        for (int j = 0; j < N; j++) {
+            double dot = 0;
+            for (int i = 0; i < M; i++) dot += b0[i * R + t] * g.w[i * N + j];
+            assert_true(fabs(dot - a0[t * N + j]) < 2e-5);
+            assert_true(j >= t || a0[t * N + j] == 0);
+        }
+    }
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < R; j++) {
+            double sum = 0;
+            for (int t = 0; t < R; t++) sum += (double)b0[i * R + t] * a0[t * N + j];
+            assert_true(fabs(sum - g.w[i * N + j]) < 2e-5);
+        }
+    golden_close(&g);
+}
+
 /* ---- selection ---- */
 
 static bool selected[2 * MODULES];
@@ -290,9 +339,10 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),    cmocka_unit_test(test_factors),
-        cmocka_unit_test(test_select),   cmocka_unit_test(test_init),
-        cmocka_unit_test(test_threads),  cmocka_unit_test(test_full_rank),
+        cmocka_unit_test(test_left_vectors), cmocka_unit_test(test_qr_factors),
+        cmocka_unit_test(test_table),        cmocka_unit_test(test_factors),
+        cmocka_unit_test(test_select),       cmocka_unit_test(test_init),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_full_rank),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,6 +106,39 @@ expect 0 init base taken $opts --keep-after 0
 holds "warning: taken.partial: is not a directory" err
 [ "$(cat taken.partial)" = mine ] || fail "taken.partial was changed"
 
+# Which modules and ranks, and the flags: PEFT's meaning, errors with the nearest name.
+expect 0 init base chosen --method pissa --rank 8 --layers 0,2-3 --exclude-modules v_proj,layers.0.mlp.up_proj \
+  --rank-pattern 'layers.3.*=4,q_proj=6' --alpha-pattern down_proj=2 --use-rslora
+[ "$(grep -c '^model.layers' out)" -eq 11 ] || fail "chosen: $(grep -c '^model.layers' out) modules, not 11"
+grep -q 'layers.1\.\|v_proj\|layers.0.mlp.up_proj' out && fail "chosen: modules that were excluded"
+for row in 'layers.3.self_attn.q_proj 4' 'layers.2.self_attn.q_proj 6' 'layers.2.self_attn.k_proj 8'; do
+  awk -v m="model.${row% *}" -v r="${row#* }" '$1 == m && $5 == r { ok = 1 } END { exit !ok }' out || fail "chosen: not $row"
+done
+refused 2 "did you mean 'q_proj'?" init base refused --rank-pattern qproj=3
+refused 2 "not adapted" init base refused --alpha-pattern o_proj=3
+refused 2 "layers 0 to 3" init base refused --layers 4
+refused 2 "no range of layers" init base refused --layers 3-1
+refused 2 "a number is expected" init base refused --rank-pattern q_proj=x
+refused 2 "no pattern=number" init base refused --rank-pattern q_proj
+refused 2 "does not go with method 'mica'" init base refused --method mica --use-dora
+
+# Every method in one table; with a directory, every adapter in it, the bytes of a run of its own.
+expect 0 init base --method all --rank 8 --layers 1
+for method in milora pissa mid random lora rslora lora_plus dora olora mica; do
+  grep -q "^$method  *[0-9]" out || fail "init --method all has no row for $method"
+done
+awk '$1 == "pissa" { exit !($8 != "-" && $9 == "1.0000" && $10 == "0.0000") }' out || fail "pissa is not at the top"
+awk '$1 == "mica" { exit !($4 == "0.00000" && $10 == "1.0000" && $11 == "-") }' out || fail "mica is not at the bottom"
+holds "it needs data" out
+expect 0 init base every --method all --rank 8 --layers 1 --json --svd-cache every-cache
+is_json out "init --method all --json"
+expect 0 init base alone --method olora --rank 8 --layers 1
+diff -r alone every/olora >/dev/null || fail "every/olora is not what --method olora makes"
+expect 0 inspect every/mica
+refused 2 "exists already" init base every --method all --rank 8 --layers 1
+expect 0 init base --method all --rank 8 --layers 1 --use-dora
+holds "does not go with method 'mica'" out
+
 refused 2 "--svd-cache-limit" init base refused --svd-cache-limit 0
 refused 2 "--keep-after" init base refused --keep-after -1
 refused 2 "at most" init base refused --rank 100000

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* inspect_facts.c - architecture of a model, configuration of an adapter, metadata of a GGUF file,
- * as named facts.  A family that is not supported is a fact too, with the reason. */
+/* inspect_facts.c - architecture of a model, metadata of a GGUF file, as named facts (of an adapter: inspect_adapter.c).
+ * A family that is not supported is a fact too, with the reason. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -88,30 +88,6 @@ enum mil_status inspect_model_facts(struct mil_inspection *in, const char *dir,
     if (st == MIL_OK && json_is_string(type)) st = facts_json(&in->facts, "dtype", type, err);
     json_decref(root);
     return st;
-}
-
-static enum mil_status object_facts(struct mil_inspection *in, const char *dir, const char *name,
-                                    bool required, struct mil_error *err) {
-    char path[PATH_CAP];
-    TRY(path_join(path, dir, name, err));
-    if (!required && !path_exists(path)) return MIL_OK;
-    json_t *root = NULL;
-    TRY(json_read_file(path, &root, err));
-    enum mil_status st = MIL_OK;
-    if (!json_is_object(root))
-        st = error_set(err, MIL_INPUT, "%s: not a JSON object", path);
-    else if (required)
-        st = facts_object(&in->facts, root, err);
-    else
-        st = facts_json(&in->facts, name, root, err);
-    json_decref(root);
-    return st;
-}
-
-enum mil_status inspect_adapter_facts(struct mil_inspection *in, const char *dir,
-                                      struct mil_error *err) {
-    TRY(object_facts(in, dir, "adapter_config.json", true, err));
-    return object_facts(in, dir, "milora.json", false, err);
 }
 
 /* ---- GGUF */

@@ -37,7 +37,7 @@ static void print_row(const struct mil_compare_row *r) {
     printf("%-10s %7.2f %6.3g %8.5f %7.3g %7.3g", r->method, r->seconds, r->scale, r->part,
            r->norm_a, r->norm_b);
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) print_share(shares[i]);
-    printf(" %7.1e %8.5f\n", r->learning_rate, r->first_step);
+    printf(" %7.1e %8.2g\n", r->learning_rate, r->first_step);
     fflush(stdout);
 }
 

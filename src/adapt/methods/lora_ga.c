@@ -134,6 +134,6 @@ const struct method method_lora_ga = {
     .scratch = scratch,
     .form = DELTA_PAIR,
     .alpha_over_r = 2,
-    .learning_rate = 5e-5,
+    .learning_rate = 1e-4,
     .init = init,
 };

@@ -16,6 +16,8 @@
 #include "core/threads.h"
 #include "train/run.h"
 
+#define TELL_AFTER 10.0 /* seconds */
+
 /* ---- which samples ---- */
 
 /* The most tokens of a micro-batch of these steps, in the loader's packing; and what they sum up to. */
@@ -144,14 +146,26 @@ static enum mil_status run_micro_batch(struct gradients *g, struct step *step, i
                      (long long)samples[0]);
 }
 
+/* Where a pass takes long: how far it is. */
+static void tell(const struct gradients *g, int64_t done, double start, double *told) {
+    double now = clock_seconds();
+    if (now - *told < TELL_AFTER || done == g->samples) return;
+    *told = now;
+    log_info("gradient: %lld of %lld samples, %.0f s left", (long long)done, (long long)g->samples,
+             (now - start) * (double)(g->samples - done) / (double)done);
+}
+
 static enum mil_status run_steps(struct gradients *g, struct step *step, double *sum,
                                  struct mil_error *err) {
     struct packing *p = &g->loader.packing;
-    int64_t n;
+    double start = clock_seconds(), told = start;
+    int64_t n, done = 0;
     for (int64_t at = 1; at <= g->steps; at++) {
         const int64_t *samples = loader_step(&g->loader, at, &n);
         packing_fill(p, g->loader.data, samples, n, g->session->tokens_per_micro_batch);
         for (int64_t i = 0; i < p->n; i++) TRY(run_micro_batch(g, step, i, sum, err));
+        done += n;
+        tell(g, done, start, &told);
     }
     return MIL_OK;
 }

@@ -11,8 +11,10 @@
  * gap of neighbours, 0.1 here: 1e-5 (6e-7).  Adam divides by a gradient's size, so a change of a weight has
  * its gradient's relative error, 1e-5 of the change's norm (3e-7), and four times that along a vector
  * (1e-6).  Logits, of order 4: 1e-5 before the steps (2e-6), 5e-5 after (4e-6).
- *     SmolLM2 has lengths up to 1536 and 30 layers, and Adam's first steps go either way where a gradient is
- * within rounding of zero: the larger bounds of its row, at least five times what was measured. */
+ *     SmolLM2 has lengths up to 1536, 30 layers and outlying activations (a logit errs by 3e-5 before any
+ * step), and Adam's first steps go either way where a gradient is within rounding of zero, so its row has
+ * ten times what was measured: loss 2e-6, norm 5e-6, change 6e-6 (along a vector 2e-5: AdaLoRA's change
+ * is so small that the rounding of W + change to f32 shows), logits 4e-5. */
 #include "fixture.h"
 
 #include <math.h>
@@ -246,8 +248,9 @@ static void compare(const struct config *c, const json_t *golden, const char *na
     assert_ok(run_open(r, c, NULL, NULL, &err));
     assert_int_equal(r->session.total_steps, steps);
     check_start(name, r->adapter, want, from_gradients ? bounds->start_ga : bounds->start);
-    near(name, "the largest difference of a logit at step 0", logits_off(r, golden, logits0), 0,
-         bounds->logits);
+    double off = logits_off(r, golden, logits0);
+    print_message("%-16s logits before the steps: %.1e\n", name, off);
+    near(name, "the largest difference of a logit at step 0", off, 0, bounds->logits);
     for (size_t i = 0; i < steps; i++) {
         struct mil_train_step row;
         double loss = number_at(want, "loss", i), norm = number_at(want, "grad_norm", i);
@@ -260,8 +263,9 @@ static void compare(const struct config *c, const json_t *golden, const char *na
     }
     assert_ok(adapter_pull(r->runtime, &err));
     check_end(name, r, want, bounds->end);
-    near(name, "the largest difference of a logit after the steps",
-         logits_off(r, golden, json_object_get(want, "logits")), 0, bounds->logits_end);
+    off = logits_off(r, golden, json_object_get(want, "logits"));
+    print_message("%-16s logits after the steps: %.1e\n", name, off);
+    near(name, "the largest difference of a logit after the steps", off, 0, bounds->logits_end);
     run_release(r);
     free(r);
 }
@@ -289,7 +293,7 @@ static const struct scale scales[] = {
      {"activation_recompute=true", "tokens_per_micro_batch=100"},
      false,
      TINY},
-    {"smollm2", "methods_smollm2.json", {NULL}, true, {1e-4, 1e-3, 1e-6, 1e-3, 1e-2, 1e-3, 1e-2}},
+    {"smollm2", "methods_smollm2.json", {NULL}, true, {2e-5, 5e-5, 1e-6, 1e-4, 1e-4, 2e-4, 5e-4}},
 };
 enum { SCALES = sizeof scales / sizeof *scales, MOST = 256 };
 

@@ -21,6 +21,19 @@ for method in milora pissa mid random lora; do
   logits init.npy base --adapter "init-$method"
   cmp -s base.npy init.npy || fail "init $method changed the logits"
 done
+# From data: what train starts from, with the same data, template, seed and 16 samples a step.
+ga="--method lora_ga --rank 4 --dropout 0"
+refused 2 "--dataset FILE" init base refused $ga
+refused 2 "starts without data" init base refused --method lora --dataset data.jsonl
+refused 2 "r is at most 8" init base refused --method lora_ga --rank 9 --dataset data.jsonl
+expect 0 init base init-ga $ga --dataset data.jsonl --template plain --max-length 128 --batches 2 --dtype f32
+holds "gradient of 10 weights over 32 samples" err
+logits init.npy base --adapter init-ga
+cmp -s base.npy init.npy || fail "init lora_ga changed the logits"
+expect 0 train model_name_or_path=base method=lora_ga lora_ga_batches=2 r=4 lora_dropout=0 output_dir=train-ga \
+  max_steps=1 $common_keys per_device_train_batch_size=16 learning_rate=0
+cmp -s init-ga/adapter_model.safetensors train-ga/adapter_model.safetensors ||
+  fail "train starts lora_ga from other factors than init"
 expect 0 init base init-all --rank 2 --target-modules all-linear --json
 is_json out "init --json"
 grep -q '"trainable": 2048' out || fail "init --json: $(head -c 300 out)"

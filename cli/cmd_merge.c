@@ -37,17 +37,17 @@ static enum mil_status print_result(const struct merge_args *args, const char *o
 /* "1,0.5" as n numbers. */
 static enum mil_status read_weights(const char *text, size_t n, double *out,
                                     struct mil_error *err) {
+    const char *whole = text;
     for (size_t i = 0; i < n; i++) {
         char *end;
         errno = 0;
         out[i] = strtod(text, &end);
         bool last = i + 1 == n;
         if (end == text || errno == ERANGE || *end != (last ? '\0' : ','))
-            return cli_usage(
-                err,
-                "--weights: '%s' where %zu numbers separated by commas are needed, one "
-                "an adapter",
-                text, n - i);
+            return cli_usage(err,
+                             "--weights '%s': %zu numbers separated by commas are needed, one an "
+                             "adapter",
+                             whole, n);
         text = end + 1;
     }
     return MIL_OK;
@@ -90,7 +90,8 @@ static const struct option merge_positionals[] = {
      .type = OPTION_REST,
      .offset = offsetof(struct merge_args, rest),
      .help = "further adapters, and the model directory to make; it must not exist",
-     .files = FILES_DIRS},
+     .files = FILES_DIRS,
+     .required = true},
     OPTION_END,
 };
 static const struct option merge_options[] = {

@@ -7,6 +7,7 @@
  * rsLoRA and a scale of its own are folded into lora_alpha, so that a reader who ignores use_rslora is right.  AdaLoRA is
  * PEFT's ADALORA, whose configuration must have a schedule to be valid. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,10 +94,10 @@ static json_t *masks(const struct adapter *a, const struct adalora_layout *l) {
     json_t *all = json_object();
     for (size_t i = 0; i < a->n; i++) {
         const struct delta *d = &a->deltas[i];
-        char key[MODULE_NAME_CAP + 8];
+        char name[MODULE_NAME_CAP], key[MODULE_NAME_CAP + 8];
         json_t *mask = json_array();
-        module_name(key, d->layer, d->module);
-        strcat(key, ".lora_E");
+        module_name(name, d->layer, d->module);
+        snprintf(key, sizeof key, "%s.lora_E", name);
         for (int64_t t = 0; t < l->init_r; t++)
             json_array_append_new(mask, json_boolean(adalora_kept(d, t)));
         json_object_set_new(all, key, mask);

@@ -407,7 +407,11 @@ static void exports(void **state) {
                      "merge");
         assert_false(path_exists(gguf));
     } else {
+        struct gguf_file *f;
         assert_ok(adapter_export(a, base, EXPORT_GGUF, DT_F32, gguf, &err));
+        assert_ok(gguf_open(gguf, &f, &err));
+        assert_int_equal(gguf_tensor_count(f), 2 * (a->n - (a->deltas[0].form == DELTA_SCALED)));
+        gguf_free(&f);
     }
     adapter_free(&a);
     checkpoint_free(&base);

@@ -183,8 +183,10 @@ static void add_masked(const struct library_sum *l, struct tensor c) {
 /* The terms' sum is complete: C = f sum + beta D + e. */
 static void finish_factor(const struct library_sum *l) {
     const struct product_sum *w = l->whole;
+    bool last = !w->d.data && !w->e.data;
     add_masked(l, l->sum);
-    cpu_scale_cols(l->s, l->sum, l->sum, w->f);
+    cpu_scale_cols(l->s, last ? w->c : l->sum, l->sum, w->f);
+    if (last) return;
     if (w->d.data) cpu_map(l->s, l->sum, w->beta, w->d, true);
     if (w->e.data) cpu_add_row(l->s, l->sum, w->e);
     cpu_map(l->s, w->c, 1.0, l->sum, false);

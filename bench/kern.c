@@ -239,7 +239,7 @@ struct data {
     struct stream *s;
     enum dtype act, real;
     struct tensor x, y, w, rstd, rx, g, u, h, q, k, v, o, d_o, dq, dk, dv, lse, table, logits, loss,
-        dlogits, mask;
+        dlogits, mask, fm, ones;
     struct attn_seq seqs[4];
     int64_t n_seqs;
 };
@@ -284,13 +284,16 @@ static void data_init(struct data *d, struct backend *b, enum dtype act) {
     d->dlogits = filled(d, act, ROWS, V);
     d->loss = filled(d, d->real, ROWS, 1);
     d->mask = filled(d, DT_U8, T, dropout_mask_bytes(C));
+    d->fm = filled(d, d->real, 1, F);
+    d->ones = filled(d, d->real, 1, F);
+    for (int64_t i = 0; i < F && d->real == DT_F32; i++) ((float *)d->ones.data)[i] = 1;
 }
 
 static void data_release(struct data *d) {
-    struct tensor *all[] = {&d->x,    &d->y,    &d->rx,     &d->w,      &d->rstd, &d->g,
-                            &d->u,    &d->h,    &d->q,      &d->k,      &d->v,    &d->o,
-                            &d->d_o,  &d->dq,   &d->dk,     &d->dv,     &d->lse,  &d->table,
-                            &d->loss, &d->mask, &d->logits, &d->dlogits};
+    struct tensor *all[] = {&d->x,    &d->y,    &d->rx,     &d->w,       &d->rstd, &d->g,
+                            &d->u,    &d->h,    &d->q,      &d->k,       &d->v,    &d->o,
+                            &d->d_o,  &d->dq,   &d->dk,     &d->dv,      &d->lse,  &d->table,
+                            &d->loss, &d->mask, &d->logits, &d->dlogits, &d->fm,   &d->ones};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) backend_release(d->b, all[i]->data);
 }
 
@@ -314,6 +317,11 @@ static void run_swiglu_fwd(struct data *d) {
 }
 static void run_swiglu_bwd(struct data *d) {
     be_swiglu_bwd(d->s, d->g, d->u, d->h, d->g, d->u);
+}
+/* With a factor of 1: the gradient keeps its size however often it runs. */
+static void run_factor_bwd(struct data *d) {
+    struct tensor none = {0};
+    be_factor_bwd(d->s, &(struct factor_grad){d->fm, d->g, d->u, none, none, d->ones, d->ones});
 }
 static void run_dropout_mask(struct data *d) {
     struct dropout_key key = {1, 2, 3, 0.05};
@@ -386,6 +394,7 @@ static const struct item items[] = {
     {"rope", run_rope, 0, 2.0 * T *C, 1.0 * T *C},
     {"swiglu_fwd", run_swiglu_fwd, 0, 3.0 * T *F, 1.0 * T *F},
     {"swiglu_bwd", run_swiglu_bwd, 0, 5.0 * T *F, 1.0 * T *F},
+    {"factor_bwd", run_factor_bwd, 0, 3.0 * T *F, 1.0 * T *F},
     {"dropout_mask", run_dropout_mask, 0, 0, 1.0 * T *C},
     {"dropout_apply", run_dropout_apply, 0, 3.0 * T *C, 1.0 * T *C},
     {"swiglu_fwd, 16 rows", run_swiglu_few, 0, 3.0 * 16 * F, 16.0 * F},

@@ -47,18 +47,17 @@ static bool changes(void *ctx, const struct weight_view *v) {
 
 /* ---- the change ---- */
 
-/* x += sum of w_i (value_i - x), rows [begin, begin + rows) of v. */
-static void add_wholes(const struct merging *m, const struct weight_view *v, int64_t begin,
-                       int64_t rows, float *x) {
-    int64_t first = begin * v->cols, n = rows * v->cols;
-    for (int64_t j = 0; j < n; j++) {
-        double sum = (double)x[j];
-        for (size_t i = 0; i < m->n; i++) {
-            const struct whole *w = whole_of(m->parts[i].adapter, v);
-            if (w) sum += m->parts[i].weight * ((double)w->value[first + j] - (double)x[j]);
-        }
-        x[j] = (float)sum;
+/* x += sum of w_i (value_i - x), elements [first, first + n) of v, through `sum`, n elements in f64. */
+static void add_wholes(const struct merging *m, const struct weight_view *v, int64_t first,
+                       int64_t n, float *x, double *sum) {
+    for (int64_t j = 0; j < n; j++) sum[j] = (double)x[j];
+    for (size_t i = 0; i < m->n; i++) {
+        const struct whole *w = whole_of(m->parts[i].adapter, v);
+        double weight = m->parts[i].weight;
+        for (int64_t j = 0; w && j < n; j++)
+            sum[j] += weight * ((double)w->value[first + j] - (double)x[j]);
     }
+    for (int64_t j = 0; j < n; j++) x[j] = (float)sum[j];
 }
 
 static enum mil_status apply(void *ctx, const struct weight_view *v, int64_t begin, int64_t rows,
@@ -71,7 +70,10 @@ static enum mil_status apply(void *ctx, const struct weight_view *v, int64_t beg
         if (d) m->terms[n++] = (struct delta_term){d, m->parts[i].weight};
     }
     if (n > 0) return deltas_add_to(m->terms, n, w, err);
-    add_wholes(m, v, begin, rows, w);
+    double *sum = mem_alloc(MEM_SCRATCH, (size_t)(rows * v->cols), sizeof *sum);
+    if (!sum) return error_nomem(err, (uint64_t)(rows * v->cols) * sizeof *sum);
+    add_wholes(m, v, begin * v->cols, rows * v->cols, w, sum);
+    mem_free(sum);
     return MIL_OK;
 }
 

@@ -45,7 +45,9 @@ static void configurations(void **state) {
     assert_non_null(strstr(mil_config_yaml(c), "\nr: 8\n"));
     assert_ok(mil_config_check(c, &err));
     assert_ok(mil_config_set(c, "use_dora=true", &err));
-    assert_fails(mil_config_check(c, &err), MIL_UNSUPPORTED, "use_dora");
+    assert_ok(mil_config_check(c, &err));
+    assert_ok(mil_config_set(c, "method=mica", &err));
+    assert_fails(mil_config_check(c, &err), MIL_USAGE, "use_dora does not go with method 'mica'");
     mil_config_free(&c);
     assert_null(c);
 }
@@ -64,7 +66,7 @@ static void every_key_is_described(void **state) {
         closed += keys[i].choices != NULL;
     }
     assert_int_equal(required, 3); /* model_name_or_path, dataset, output_dir */
-    assert_int_equal(closed, 5);
+    assert_int_equal(closed, 8);
 }
 
 static void facts_and_plans(void **state) {

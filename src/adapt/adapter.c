@@ -75,6 +75,15 @@ enum mil_status delta_alloc(struct delta *d, struct mil_error *err) {
     return MIL_OK;
 }
 
+const char *adapter_method_name(const struct adapter *a) {
+    if (a->method) return a->method->name;
+    switch (a->n > 0 ? a->deltas[0].form : DELTA_LORA) {
+    case DELTA_SCALED: return "adalora";
+    case DELTA_FIXED_B: return "mica";
+    default: return a->n > 0 && a->deltas[0].dora ? "dora" : "lora";
+    }
+}
+
 int64_t adapter_elements(const struct adapter *a) {
     int64_t sum = wholes_elements(a);
     for (size_t i = 0; i < a->n; i++) {

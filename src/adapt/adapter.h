@@ -151,6 +151,8 @@ enum mil_status adapter_init_with(const struct checkpoint *base, const struct ad
                                   const struct adapter_init_hooks *hooks, struct adapter **out,
                                   struct mil_error *err);
 void adapter_free(struct adapter **a);
+/* Its method's name; of PEFT's own, which have no method, that of what they are: lora, dora, adalora, mica. */
+const char *adapter_method_name(const struct adapter *a);
 /* Trainable elements: the sum of r (m + n) in most methods. */
 int64_t adapter_elements(const struct adapter *a);
 

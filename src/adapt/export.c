@@ -90,7 +90,7 @@ static enum mil_status export_gguf(const struct adapter *a, const struct model_c
     struct adapter *plain;
     TRY(check_gguf(a, err));
     TRY(adapter_as_lora(a, &plain, err));
-    enum mil_status st = gguf_lora_write(plain, a->method ? a->method->name : "lora", c, out, err);
+    enum mil_status st = gguf_lora_write(plain, adapter_method_name(a), c, out, err);
     adapter_free(&plain);
     return st;
 }

@@ -51,7 +51,7 @@ static void add_form(struct str *s, const struct adapter *a, bool side_file) {
 
 enum mil_status card_write(const struct adapter *a, const char *dir, bool side_file,
                            struct mil_error *err) {
-    const char *method = a->method ? a->method->name : "lora";
+    const char *method = adapter_method_name(a);
     char path[PATH_CAP];
     struct str s = {0};
     TRY(path_join(path, dir, "README.md", err));

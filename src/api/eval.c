@@ -45,7 +45,7 @@ static json_t *number(double value) {
 
 static json_t *adapter_json(const struct adapter *a) {
     if (!a) return json_null();
-    return json_pack("{s:s, s:I, s:s?}", "method", a->method ? a->method->name : "lora", "modules",
+    return json_pack("{s:s, s:I, s:s?}", "method", adapter_method_name(a), "modules",
                      (json_int_t)a->n, "base", a->base_path[0] ? a->base_path : NULL);
 }
 

@@ -18,15 +18,6 @@ static const char *form_name(enum delta_form form) {
     }
 }
 
-/* PEFT's own have no method: what they are. */
-static const char *method_of(const struct adapter *a) {
-    const struct delta *d = a->deltas;
-    if (a->method) return a->method->name;
-    if (d->form == DELTA_SCALED) return "adalora (PEFT's own)";
-    if (d->form == DELTA_FIXED_B) return "mica (PEFT's own)";
-    return d->dora ? "dora (PEFT's own)" : "lora (PEFT's own)";
-}
-
 static enum mil_status rank_facts(struct facts *f, const struct adapter *a, struct mil_error *err) {
     int64_t least = INT64_MAX, most = 0, sum = 0;
     double low = 0, high = 0;
@@ -76,8 +67,7 @@ static enum mil_status whole_facts(struct facts *f, const struct adapter *a,
     for (size_t i = all - a->n_wholes; i < all; i++) {
         struct adapter_tensor t;
         adapter_tensor_at(a, i, &t);
-        size_t n = strlen(t.name);
-        if (n > 5 && strcmp(t.name + n - 5, ".bias") == 0)
+        if (str_ends(t.name, ".bias"))
             biases++;
         else
             str_addf(&s, "%s, ", t.name);
@@ -93,7 +83,10 @@ static enum mil_status whole_facts(struct facts *f, const struct adapter *a,
 
 static enum mil_status adapter_facts(struct facts *f, const struct adapter *a,
                                      struct mil_error *err) {
-    TRY(facts_text(f, "method", method_of(a), err));
+    char method[64];
+    snprintf(method, sizeof method, "%s%s", adapter_method_name(a),
+             a->method ? "" : " (PEFT's own)");
+    TRY(facts_text(f, "method", method, err));
     TRY(facts_text(f, "form", form_name(a->deltas[0].form), err));
     TRY(flag_facts(f, a, err));
     TRY(rank_facts(f, a, err));

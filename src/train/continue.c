@@ -73,17 +73,7 @@ static json_t *bias_value(const struct adapter *a) {
     struct adapter_tensor t;
     if (a->n_wholes == 0) return json_string(names[0]);
     adapter_tensor_at(a, adapter_tensor_count(a) - 1, &t); /* biases come last */
-    size_t n = strlen(t.name);
-    bool bias = n > 5 && strcmp(t.name + n - 5, ".bias") == 0;
-    return json_string(names[bias ? a->options.bias : BIAS_NONE]);
-}
-
-static const char *method_name(const struct adapter *a) {
-    const struct delta *d = a->deltas;
-    if (a->method) return a->method->name;
-    if (d->form == DELTA_SCALED) return "adalora";
-    if (d->form == DELTA_FIXED_B) return "mica";
-    return d->dora ? "dora" : "lora";
+    return json_string(names[str_ends(t.name, ".bias") ? a->options.bias : BIAS_NONE]);
 }
 
 /* ---- one key ---- */
@@ -160,7 +150,7 @@ static bool method_fits(const struct adapter *a, const char *name) {
 static enum mil_status take_method(struct config *c, const struct config *from,
                                    const struct adapter *a, struct mil_error *err) {
     if (given(from, "method") && method_fits(a, from->method)) return MIL_OK;
-    return take(c, from, "method", json_string(method_name(a)), err);
+    return take(c, from, "method", json_string(adapter_method_name(a)), err);
 }
 
 static enum mil_status take_modules(struct config *c, const struct config *from,

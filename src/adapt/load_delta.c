@@ -253,6 +253,9 @@ static enum mil_status place_triplets(struct loading *l, struct delta *d, const 
             put_triplet(d, i, t, from, fold);
             from++;
         }
+    for (int64_t i = 0; i < d->r; i++)
+        if (!isfinite(d->e[i])) /* by a scale of its own that is far from lora_alpha / init_r */
+            return error_set(err, MIL_INPUT, "%s: Lambda overflows in lora_E", module);
     return MIL_OK;
 }
 

@@ -49,7 +49,7 @@ static enum mil_status read_numbers(const json_t *o, const char *path, struct ad
 
 static enum mil_status read_modules(const json_t *o, const char *path, struct adapter_options *to,
                                     struct mil_error *err) {
-    const struct pattern_range rank = {true, 1, MODEL_MAX_WIDTH}, alpha = {false, -1e9, 1e9};
+    const struct pattern_range rank = {true, 1, MODEL_MAX_WIDTH}, alpha = {false, 1e-9, 1e9};
     bool is_string;
     TRY(names_read(o, "target_modules", &to->targets, &to->n_targets, &is_string, err));
     TRY(json_member_bool(o, path, "target_modules_regex", false, &to->targets_regex, err));

@@ -102,8 +102,9 @@ static enum mil_status init(struct method_init *io, struct mil_error *err) {
     struct svd_result svd;
     struct sizes size;
     TRY(check(io, err));
-    int64_t *a = mem_alloc(MEM_SCRATCH, (size_t)io->r * 4, sizeof *a), *b = a + io->r;
+    int64_t *a = mem_alloc(MEM_SCRATCH, (size_t)io->r * 4, sizeof *a);
     if (!a) return error_nomem(err, (uint64_t)io->r * 4 * sizeof *a);
+    int64_t *b = a + io->r;
     enum mil_status st = svd_compute(&g, &q, &svd, err);
     if (st == MIL_OK) {
         choose(io, a, b, b + io->r);

@@ -7,8 +7,9 @@
 
 static enum mil_status init(struct method_init *io, struct mil_error *err) {
     size_t numbers = (size_t)(io->r * (io->m + io->n));
-    double *q = mem_alloc(MEM_SCRATCH, numbers, sizeof *q), *rows = q + io->r * io->m;
+    double *q = mem_alloc(MEM_SCRATCH, numbers, sizeof *q);
     if (!q) return error_nomem(err, numbers * sizeof *q);
+    double *rows = q + io->r * io->m;
     enum mil_status st = qr_leading(&io->w, io->r, q, rows, err);
     for (int64_t t = 0; st == MIL_OK && t < io->r; t++) {
         for (int64_t i = 0; i < io->m; i++) io->b0[i * io->r + t] = (float)q[t * io->m + i];

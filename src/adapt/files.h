@@ -48,9 +48,6 @@ struct peft_config {
 };
 enum mil_status peft_config_read(const char *path, struct peft_config *out, struct mil_error *err);
 void peft_config_release(struct peft_config *c);
-/* Which of the modules of `layers` layers the configuration adapts. */
-enum mil_status peft_config_select(const struct peft_config *c, int64_t layers, bool *selected,
-                                   struct mil_error *err);
 /* Rank and effective alpha (scale * rank) of one module of a LoRA, patterns and rsLoRA applied. */
 enum mil_status peft_config_rank(const struct peft_config *c, const char *module, int64_t *r,
                                  double *alpha, struct mil_error *err);

@@ -36,20 +36,10 @@ enum mil_status pattern_names(const char *where, const char *text, const char *m
 
 /* ---- selection (select.c) ---- */
 
-/* target_modules of PEFT: a list of names (exact, or a suffix after a dot), or one regex. */
-struct target_rules {
-    const char *where; /* for messages */
-    const char *const *names;
-    size_t n;
-    bool regex;
-    /* layers_to_transform; NULL: all.  As in PEFT it restricts suffixes and all-linear, not a name that is a
-     * module's whole path. */
-    const int64_t *layers;
-    size_t n_layers;
-};
-/* Set selected[module_number] for what the rules match, clear the rest.  strict: every name must
- * match something (MIL_USAGE with the nearest name). */
-enum mil_status select_modules(int64_t layers, const struct target_rules *rules, bool strict,
+/* Set selected[module_number] for what target_modules, layers_to_transform and exclude_modules of the options leave of
+ * the modules of `layers` layers, clear the rest.  strict: every name must match something (MIL_USAGE with the nearest
+ * name). */
+enum mil_status select_options(int64_t layers, const struct adapter_options *o, bool strict,
                                bool *selected, struct mil_error *err);
 
 /* "<where>: 'target' matches no module; did you mean 'x'?" MIL_USAGE. */

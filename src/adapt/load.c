@@ -237,7 +237,7 @@ static enum mil_status load_all(struct loading *l, const struct checkpoint *base
     l->layers = l->base ? l->base->layers : l->side.layers ? l->side.layers : layers_seen(l->file);
     l->selected = mem_calloc(MEM_OTHER, (size_t)l->layers * MODULES, sizeof *l->selected);
     if (!l->selected) return error_nomem(err, 0);
-    TRY(peft_config_select(&l->config, l->layers, l->selected, err));
+    TRY(select_options(l->layers, &l->config.options, false, l->selected, err));
     TRY(new_adapter(l, err));
     TRY(load_deltas(l, err));
     TRY(wholes_load(l, err));

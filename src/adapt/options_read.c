@@ -74,17 +74,6 @@ enum mil_status layers_read(const json_t *root, struct adapter_options *o, struc
     return MIL_OK;
 }
 
-/* "embed_tokens" for "embed_tokens" and "model.embed_tokens"; NULL: something else. */
-static const char *known_module(const char *name) {
-    static const char *const known[] = {"embed_tokens", "lm_head"};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        size_t n = strlen(name), k = strlen(known[i]);
-        bool ends = n >= k && strcmp(name + n - k, known[i]) == 0;
-        if (ends && (n == k || name[n - k - 1] == '.')) return known[i];
-    }
-    return NULL;
-}
-
 static void add_once(const char **list, size_t *n, const char *name) {
     for (size_t i = 0; i < *n; i++)
         if (strcmp(list[i], name) == 0) return;
@@ -101,7 +90,7 @@ enum mil_status saved_modules_read(const json_t *root, struct adapter_options *o
     o->saved_modules = list;
     if (st == MIL_OK && !list) st = error_nomem(err, 2 * sizeof *list);
     for (size_t i = 0; st == MIL_OK && i < n; i++) {
-        const char *known = known_module(names[i]);
+        const char *known = whole_module(names[i]);
         if (!known)
             st = error_set(err, MIL_UNSUPPORTED,
                            "modules_to_save: '%.100s' is not supported, only embed_tokens and "

@@ -1,41 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* peft_modules.c - what an adapter_config.json gives each module: whether it is adapted, rank, alpha, and of an
- * AdaLoRA which triplets were kept.
+/* peft_modules.c - what an adapter_config.json gives each module: rank, alpha, and of an AdaLoRA which triplets were
+ * kept.
  *
  * PEFT looks a module up in rank_pattern and alpha_pattern by a regular expression for its name, or for the name's end
  * after a dot; the first that matches counts.  AdaLoRA's rank_pattern is another thing: under the name of each Lambda
  * a list of booleans, one a triplet. */
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "adapt/files.h"
-#include "core/mem.h"
-
-/* ---- which ---- */
-
-enum mil_status peft_config_select(const struct peft_config *c, int64_t layers, bool *selected,
-                                   struct mil_error *err) {
-    const struct adapter_options *o = &c->options;
-    struct target_rules in = {.where = "target_modules",
-                              .names = o->targets,
-                              .n = o->n_targets,
-                              .regex = o->targets_regex,
-                              .layers = o->n_layers ? o->layers : NULL,
-                              .n_layers = o->n_layers};
-    struct target_rules out = {.where = "exclude_modules",
-                               .names = o->excluded,
-                               .n = o->n_excluded,
-                               .regex = o->excluded_regex};
-    int64_t n = layers * MODULES;
-    TRY(select_modules(layers, &in, false, selected, err));
-    bool *excluded = mem_alloc(MEM_OTHER, (size_t)n, sizeof *excluded);
-    if (!excluded) return error_nomem(err, 0);
-    enum mil_status st = select_modules(layers, &out, false, excluded, err);
-    for (int64_t i = 0; i < n && st == MIL_OK; i++) selected[i] = selected[i] && !excluded[i];
-    mem_free(excluded);
-    return st;
-}
 
 /* ---- ranks ---- */
 

@@ -14,6 +14,18 @@ void module_name(char out[MODULE_NAME_CAP], int64_t layer, enum module m) {
     snprintf(out, MODULE_NAME_CAP, "model.layers.%lld.%s", (long long)layer, module_path(m));
 }
 
+/* A list of names (exact, or a suffix after a dot), or one regex. */
+struct target_rules {
+    const char *where; /* for messages */
+    const char *const *names;
+    size_t n;
+    bool regex;
+    /* layers_to_transform; n_layers 0: all.  As in PEFT it restricts suffixes and all-linear, not a name that is a
+     * module's whole path. */
+    const int64_t *layers;
+    size_t n_layers;
+};
+
 enum mil_status select_no_match(const char *where, const char *target, bool regex, int64_t layers,
                                 struct mil_error *err) {
     const char *known[2 * MODULES + 1];
@@ -75,8 +87,9 @@ static bool select_name(int64_t layers, const struct target_rules *rules, const 
     return any;
 }
 
-enum mil_status select_modules(int64_t layers, const struct target_rules *rules, bool strict,
-                               bool *selected, struct mil_error *err) {
+/* Set selected[module_number] for what the rules match, clear the rest. */
+static enum mil_status select_modules(int64_t layers, const struct target_rules *rules, bool strict,
+                                      bool *selected, struct mil_error *err) {
     memset(selected, 0, (size_t)(layers * MODULES) * sizeof *selected);
     if (rules->n == 0)
         return strict ? error_set(err, MIL_USAGE, "%s is empty: name at least one module",
@@ -107,23 +120,23 @@ static enum mil_status check_layers(const struct model_config *c, const struct a
     return MIL_OK;
 }
 
-static enum mil_status drop_excluded(const struct model_config *c, const struct adapter_options *o,
+static enum mil_status drop_excluded(int64_t layers, const struct adapter_options *o, bool strict,
                                      bool *selected, struct mil_error *err) {
     struct target_rules rules = {.where = "exclude_modules",
                                  .names = o->excluded,
                                  .n = o->n_excluded,
                                  .regex = o->excluded_regex};
-    size_t n = (size_t)c->layers * MODULES;
+    size_t n = (size_t)layers * MODULES;
     if (o->n_excluded == 0) return MIL_OK;
     bool *excluded = mem_alloc(MEM_OTHER, n, sizeof *excluded);
     if (!excluded) return error_nomem(err, n);
-    enum mil_status st = select_modules(c->layers, &rules, true, excluded, err);
+    enum mil_status st = select_modules(layers, &rules, strict, excluded, err);
     for (size_t i = 0; i < n && st == MIL_OK; i++) selected[i] = selected[i] && !excluded[i];
     mem_free(excluded);
     return st;
 }
 
-enum mil_status adapter_select(const struct model_config *c, const struct adapter_options *o,
+enum mil_status select_options(int64_t layers, const struct adapter_options *o, bool strict,
                                bool *selected, struct mil_error *err) {
     struct target_rules rules = {.where = "target_modules",
                                  .names = o->targets,
@@ -131,9 +144,14 @@ enum mil_status adapter_select(const struct model_config *c, const struct adapte
                                  .regex = o->targets_regex,
                                  .layers = o->layers,
                                  .n_layers = o->n_layers};
+    TRY(select_modules(layers, &rules, strict, selected, err));
+    return drop_excluded(layers, o, strict, selected, err);
+}
+
+enum mil_status adapter_select(const struct model_config *c, const struct adapter_options *o,
+                               bool *selected, struct mil_error *err) {
     TRY(check_layers(c, o, err));
-    TRY(select_modules(c->layers, &rules, true, selected, err));
-    TRY(drop_excluded(c, o, selected, err));
+    TRY(select_options(c->layers, o, true, selected, err));
     for (int64_t i = 0; i < c->layers * MODULES; i++)
         if (selected[i]) return MIL_OK;
     return error_set(err, MIL_USAGE,

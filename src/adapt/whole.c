@@ -7,6 +7,7 @@
 
 #include "adapt/internal.h"
 #include "core/mem.h"
+#include "core/str.h"
 
 /* ---- which ---- */
 
@@ -17,27 +18,27 @@ static struct whole *add(struct whole *list, size_t *n, enum whole_kind kind, in
     return w;
 }
 
-/* "embed_tokens", "lm_head", or a path that ends so. */
-static bool is_named(const char *name, const char *last) {
-    size_t n = strlen(name), l = strlen(last);
-    return n >= l && strcmp(name + n - l, last) == 0 && (n == l || name[n - l - 1] == '.');
+const char *whole_module(const char *name) {
+    static const char *const known[] = {"embed_tokens", "lm_head"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        size_t n = strlen(name), k = strlen(known[i]);
+        if (str_ends(name, known[i]) && (n == k || name[n - k - 1] == '.')) return known[i];
+    }
+    return NULL;
 }
 
 static enum mil_status saved_modules(const struct adapter_options *o, bool *embed, bool *head,
                                      struct mil_error *err) {
     *embed = *head = false;
     for (size_t i = 0; i < o->n_saved_modules; i++) {
-        const char *name = o->saved_modules[i];
-        if (is_named(name, "embed_tokens"))
-            *embed = true;
-        else if (is_named(name, "lm_head"))
-            *head = true;
-        else
+        const char *name = o->saved_modules[i], *known = whole_module(name);
+        if (!known)
             return error_set(
                 err, MIL_USAGE,
                 "modules_to_save: '%.100s' cannot be trained as a whole; embed_tokens and "
                 "lm_head can",
                 name);
+        *(strcmp(known, "lm_head") == 0 ? head : embed) = true;
     }
     return MIL_OK;
 }

@@ -19,6 +19,8 @@ struct whole {
     float *value;       /* host */
 };
 
+/* "embed_tokens" or "lm_head" for that name and for a path that ends so; NULL: something else. */
+const char *whole_module(const char *name);
 /* What resolved options ask for of a model: *n wholes without values, embeddings, head, then biases in canonical order
  * (mem_free).  selected: the adapted modules, layers * MODULES.  MIL_USAGE: a module that cannot be saved, biases of a
  * model that has none. */

@@ -245,6 +245,7 @@ static void test_refused_side_file(void **state) {
         {"method", "\"lora\"", MIL_INPUT, "must say 4, but says 8"},
         {"rank_pattern", "{\"k_proj\": 3}", MIL_INPUT, "must say 6, but says 8"},
         {"rank_pattern", "{\"k_proj\": 2.5}", MIL_INPUT, "must be a whole number"},
+        {"alpha_pattern", "{\"k_proj\": 0}", MIL_INPUT, "alpha_pattern"},
         {"use_dora", "true", MIL_INPUT, "use_dora is true in milora.json"},
         {"modules_to_save", "[\"norm\"]", MIL_UNSUPPORTED, "'norm'"},
         {"layers_to_transform", "\"0\"", MIL_INPUT, "layers_to_transform"},

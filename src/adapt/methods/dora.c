@@ -3,12 +3,6 @@
  * Equations, hyper-parameters and sources: docs/methods/dora.md. */
 #include "adapt/methods/factors.h"
 
-static enum mil_status init(struct method_init *io, struct mil_error *err) {
-    (void)err;
-    factors_kaiming(io);
-    return MIL_OK;
-}
-
 const struct method method_dora = {
     .name = "dora",
     .summary = "LoRA for the direction of each row, a trained magnitude for its length",
@@ -18,5 +12,5 @@ const struct method method_dora = {
     .alpha_over_r = 2,
     .learning_rate = 2e-4,
     .form = DELTA_LORA,
-    .init = init,
+    .init = factors_kaiming,
 };

@@ -53,7 +53,8 @@ enum mil_status factors_left_vectors(struct method_init *io, enum svd_end end,
     return MIL_OK;
 }
 
-void factors_kaiming(struct method_init *io) {
+enum mil_status factors_kaiming(struct method_init *io, struct mil_error *err) {
+    (void)err;
     uint32_t stream = rng_stream(RNG_INIT, io->stream);
     double bound = 1.0 / sqrt((double)io->n);
     struct rng_words words = {{0}};
@@ -61,4 +62,5 @@ void factors_kaiming(struct method_init *io) {
         if (i % 4 == 0) words = rng_words(io->seed, stream, 0, (uint64_t)i / 4);
         io->a0[i] = (float)(bound * (2.0 * (double)rng_unit_f32(words.w[i % 4]) - 1.0));
     }
+    return MIL_OK;
 }

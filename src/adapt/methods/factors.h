@@ -13,9 +13,9 @@ enum mil_status factors_from_svd(struct method_init *io, enum svd_end end, struc
 /* B0 = U of those triplets: orthonormal columns; nothing else.  Likewise. */
 enum mil_status factors_left_vectors(struct method_init *io, enum svd_end end,
                                      struct mil_error *err);
-/* A0 uniform in [-1 / sqrt(n), 1 / sqrt(n)) by Philox (seed, RNG_INIT + stream, 0, element); B0
- * stays zero. */
-void factors_kaiming(struct method_init *io);
+/* An initialiser: A0 uniform in [-1 / sqrt(n), 1 / sqrt(n)) by Philox (seed, RNG_INIT + stream, 0, element); B stays
+ * zero. */
+enum mil_status factors_kaiming(struct method_init *io, struct mil_error *err);
 
 extern const struct method method_lora, method_rslora, method_lora_plus, method_dora, method_olora,
     method_mica, method_milora, method_pissa, method_mid, method_random, method_adalora,

@@ -3,12 +3,6 @@
  * Equations, hyper-parameters and sources: docs/methods/lora.md. */
 #include "adapt/methods/factors.h"
 
-static enum mil_status init(struct method_init *io, struct mil_error *err) {
-    (void)err;
-    factors_kaiming(io);
-    return MIL_OK;
-}
-
 const struct method method_lora = {
     .name = "lora",
     .summary = "low-rank adaptation: random A, zero B",
@@ -18,5 +12,5 @@ const struct method method_lora = {
     .alpha_over_r = 2,
     .learning_rate = 3e-4,
     .form = DELTA_LORA,
-    .init = init,
+    .init = factors_kaiming,
 };

@@ -3,12 +3,6 @@
  * Equations, hyper-parameters and sources: docs/methods/lora_plus.md. */
 #include "adapt/methods/factors.h"
 
-static enum mil_status init(struct method_init *io, struct mil_error *err) {
-    (void)err;
-    factors_kaiming(io);
-    return MIL_OK;
-}
-
 const struct method method_lora_plus = {
     .name = "lora_plus",
     .summary = "low-rank adaptation with a larger learning rate for B",
@@ -19,5 +13,5 @@ const struct method method_lora_plus = {
     .learning_rate = 1.5e-4,
     .lr_ratio = 16,
     .form = DELTA_LORA,
-    .init = init,
+    .init = factors_kaiming,
 };

@@ -3,12 +3,6 @@
  * Equations, hyper-parameters and sources: docs/methods/rslora.md. */
 #include "adapt/methods/factors.h"
 
-static enum mil_status init(struct method_init *io, struct mil_error *err) {
-    (void)err;
-    factors_kaiming(io);
-    return MIL_OK;
-}
-
 const struct method method_rslora = {
     .name = "rslora",
     .summary = "low-rank adaptation scaled by alpha / sqrt(r)",
@@ -19,5 +13,5 @@ const struct method method_rslora = {
     .learning_rate = 3e-4,
     .rslora = true,
     .form = DELTA_LORA,
-    .init = init,
+    .init = factors_kaiming,
 };

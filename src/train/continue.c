@@ -171,6 +171,7 @@ static enum mil_status take_adalora(struct config *c, const struct config *from,
     bool schedule = given(from, "target_r") || given(from, "tinit") || given(from, "tfinal") ||
                     given(from, "deltaT");
     int64_t target = o->target_r > 0 && o->target_r <= o->init_r ? o->target_r : o->init_r;
+    TRY(take_unless(c, from, "r", json_integer(target), err)); /* names the target, no more */
     TRY(take(c, from, "init_r", json_integer(a->options.r), err));
     TRY(take_unless(c, from, "target_r", json_integer(target), err));
     TRY(take_unless(c, from, "beta1", json_real(o->beta1 > 0 ? o->beta1 : 0.85), err));

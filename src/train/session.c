@@ -168,6 +168,31 @@ static void set_schedule(struct session *s) {
                     (long long)s->schedule.warmup, (long long)s->total_steps, s->schedule.base);
 }
 
+static bool uses_group(const struct method *m, const char *group) {
+    if (!strcmp(group, "adalora")) return m->form == DELTA_SCALED;
+    if (!strcmp(group, "lora_ga")) return m->needs_gradient;
+    return true;
+}
+
+/* Keys of another method are allowed, as a recipe serves several, but nobody shall believe that they act. */
+static enum mil_status tell_idle_keys(const struct session *s, struct mil_error *err) {
+    struct config plain;
+    size_t n;
+    const struct config_key *keys = config_keys(&n);
+    enum mil_status st = config_init(&plain, err);
+    for (size_t i = 0; st == MIL_OK && i < n; i++) {
+        const char *name = keys[i].name;
+        if (uses_group(s->method, keys[i].group)) continue;
+        if (json_equal(json_object_get(s->config->values, name),
+                       json_object_get(plain.values, name)))
+            continue;
+        log_warning("%s does nothing with method %s: it is for %s", name, s->method->name,
+                    keys[i].group);
+    }
+    config_release(&plain);
+    return st;
+}
+
 /* A method that reduces ranks while it trains: its schedule fits, and is told. */
 static enum mil_status check_ranks(const struct session *s, struct mil_error *err) {
     struct adapter_options given, o;
@@ -204,6 +229,7 @@ enum mil_status session_open(struct session *s, const struct config *config, enu
     s->config = config;
     s->only_plan = need == SESSION_PLAN;
     TRY(method_find(config->method, &s->method, err));
+    TRY(tell_idle_keys(s, err));
     TRY(checkpoint_open(config->model_name_or_path,
                         weights ? CHECKPOINT_WEIGHTS : CHECKPOINT_CONFIG_ONLY, &s->base, err));
     s->max_length = config->max_length;

@@ -2,6 +2,7 @@
 /* state_check.c - may this run go on from that checkpoint?  Everything that the bits of the result
  * depend on is compared: the keys of the configuration flagged CONFIG_RESUMES, samples per step,
  * the base's and the data's fingerprints, the number of steps where the schedule depends on it.
+ * A key left open counts as what was chosen for it: the resolved configuration resumes too.
  * What does not change the result (threads, recompute, logging, saving, evaluation, the split of a
  * step into batch and accumulation) may differ. */
 #include <inttypes.h>
@@ -17,7 +18,9 @@ json_t *state_identity(const struct run *r) {
     json_t *out = json_object();
     for (size_t i = 0; i < n; i++) {
         if (!(keys[i].flags & CONFIG_RESUMES)) continue;
-        json_object_set(out, keys[i].name, json_object_get(r->config.values, keys[i].name));
+        json_t *value = json_object_get(r->config.values, keys[i].name);
+        json_t *chosen = json_is_null(value) ? config_chosen(&r->config, keys[i].name) : NULL;
+        json_object_set_new(out, keys[i].name, chosen ? chosen : json_incref(value));
     }
     json_object_set_new(out, "lora_alpha", json_real(config_alpha(&r->config)));
     json_object_set_new(out, "learning_rate", json_real(config_learning_rate(&r->config)));
@@ -43,6 +46,8 @@ static enum mil_status compare_identity(const struct run *r, const json_t *their
     json_object_foreach(ours, key, mine) {
         const json_t *saved = json_object_get(theirs, key);
         if (json_equal(mine, saved)) continue;
+        /* Checkpoints once kept the null of an open key. */
+        if (json_is_null(saved) && json_is_null(json_object_get(r->config.values, key))) continue;
         struct str was = {0}, now = {0};
         if (saved) json_append(saved, -1, &was);
         json_append(mine, -1, &now);

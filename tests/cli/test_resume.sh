@@ -52,4 +52,13 @@ expect 0 train --resume $keys output_dir=stopped
 expect 0 train $keys output_dir=named --resume=whole/checkpoint-$((steps - every))
 [ "$(sha256sum <named/adapter_model.safetensors)" = "$want" ] || fail "from a named checkpoint: the adapter differs"
 refused 2 "" train $keys output_dir=other --resume absent
+
+# By the configuration that the run resolved: what was left open and chosen there is the same.
+for method in adalora lora_plus; do
+  expect 0 train $keys method=$method max_steps=8 save_steps=4 output_dir=$method
+  want=$(sha256sum <$method/adapter_model.safetensors)
+  rm -r $method/checkpoint-8
+  expect 0 train $method/train_config.yaml --resume
+  [ "$(sha256sum <$method/adapter_model.safetensors)" = "$want" ] || fail "$method by train_config.yaml: differs"
+done
 finish

@@ -85,13 +85,18 @@ static void add_head(struct writing *w, enum dtype dtype) {
 
 /* ---- one tensor ---- */
 
+/* A value that rounds to infinity makes a model that nobody can load. */
 static enum mil_status check_range(const struct item *i, const float *x, int64_t n,
                                    struct mil_error *err) {
-    if (i->decl.dtype != DT_F16) return MIL_OK;
+    bool half = i->decl.dtype == DT_F16;
+    float limit = half                       ? 65520.0f /* rounds to 65504, the largest, or less */
+                  : i->decl.dtype == DT_BF16 ? 0x1.FFp127f
+                                             : INFINITY;
     for (int64_t j = 0; j < n; j++)
-        if (!(fabsf(x[j]) < 65520.0f)) /* rounds to 65504, the largest, or less */
-            return error_set(err, MIL_NUMERIC, "%s: %g does not fit F16; choose bf16 or f32",
-                             i->decl.name, (double)x[j]);
+        if (!(fabsf(x[j]) < limit))
+            return error_set(err, MIL_NUMERIC, "%s: %g does not fit %s; %s", i->decl.name,
+                             (double)x[j], dtype_name(i->decl.dtype),
+                             half ? "choose bf16 or f32" : "what is added to it is too large");
     return MIL_OK;
 }
 

@@ -87,8 +87,11 @@ static enum mil_status fill(const struct adapter_options *o, const struct method
                          "rank_pattern: the rank of %s is %g: it must be a whole number from 1",
                          name, r);
     if (r > most)
-        return error_set(err, MIL_USAGE, "r is %.0f, but %s is %lld x %lld: r is at most %.0f%s", r,
-                         name, (long long)d->m, (long long)d->n, most,
+        return error_set(err, MIL_USAGE, "%sr is %.0f, but %s is %lld x %lld: r is at most %.0f%s",
+                         r != (double)o->r              ? "rank_pattern: "
+                         : method->form == DELTA_SCALED ? "init_"
+                                                        : "",
+                         r, name, (long long)d->m, (long long)d->n, most,
                          method->needs_gradient ? " (2 r triplets are taken)" : "");
     if (!isfinite(alpha) || alpha <= 0)
         return error_set(err, MIL_USAGE, "alpha_pattern: the alpha of %s is %g: it must be above 0",

@@ -13,7 +13,9 @@ train() { # OUT KEYS...
 }
 train first method=milora
 train second method=dora modules_to_save=[embed_tokens]
-train third method=adalora tinit=1 tfinal=2
+train third method=adalora tinit=1 tfinal=2 target_r=3 lora_ga_batches=2
+holds "lora_ga_batches does nothing with method adalora" err
+grep -q "target_r does nothing" err && fail "target_r is adalora's"
 
 # One adapter: compared with itself attached; several, or a weight: with the model alone.
 expect 0 merge base first one
@@ -46,6 +48,8 @@ refused 2 "3 numbers separated by commas are needed" merge base first second thi
 refused 2 "one an adapter" merge base first second never --weights 1
 refused 2 "one an adapter" merge base first never --weights 1,2
 refused 2 "absent" merge base first absent never
+refused 1 "does not fit F32" merge base first never --weights 1e308
+refused 1 "does not fit BF16" merge base first never --weights 1e308 --dtype bf16
 
 # Exports, and what they refuse.
 expect 0 export third plain --format lora

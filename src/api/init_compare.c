@@ -3,13 +3,15 @@
  *
  * One method after the other: its adapter is made, measured (adapt/alignment.h), told and dropped, so that memory is
  * that of one adapter.  Measuring asks for the top and the bottom of every weight again and again: without svd_cache
- * they lie in a temporary directory meanwhile. */
+ * they lie in a temporary directory meanwhile.  A method that the options do not suit has a reason instead of numbers;
+ * what suits not even the first one is an error. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "adapt/alignment.h"
 #include "api/adapter_init.h"
+#include "api/init_data.h"
 #include "api/output.h"
 #include "core/mem.h"
 #include "io/file.h"
@@ -21,7 +23,9 @@ struct comparison {
     const struct checkpoint *base;
     struct svd_cache *cache;
     char temporary[PATH_CAP]; /* "": the cache is the user's */
+    struct init_data data;    /* with a data set, for methods that start from gradients */
     size_t index, total, cached;
+    size_t made;    /* methods with numbers */
     double seconds; /* of the method's modules, one thread each */
 };
 
@@ -34,6 +38,12 @@ static void on_module(void *ctx, const struct adapter_init_event *e) {
 static bool asked_to_stop(void *ctx) {
     (void)ctx;
     return mil_stop_requested();
+}
+
+static enum mil_status gradients(void *ctx, const struct delta *deltas, size_t n, float *const *g,
+                                 struct mil_error *err) {
+    struct comparison *c = ctx;
+    return gradients_add(&c->data.gradients, deltas, n, g, err);
 }
 
 /* ---- rows ---- */
@@ -129,14 +139,18 @@ static enum mil_status save(const struct comparison *c, const struct adapter *a,
     char path[PATH_CAP];
     uint64_t bytes;
     if (!c->options->out) return MIL_OK;
+    if (c->made == 0) TRY(dir_make(c->options->out, err));
     TRY(path_join(path, c->options->out, a->method->name, err));
     return init_save(a, path, &bytes, err);
 }
 
 static enum mil_status make(struct comparison *c, const struct adapter_options *o,
                             struct mil_error *err) {
-    const struct adapter_init_hooks hooks = {
-        .progress = on_module, .stop = asked_to_stop, .ctx = c, .cache = c->cache};
+    const struct adapter_init_hooks hooks = {.progress = on_module,
+                                             .stop = asked_to_stop,
+                                             .gradients = c->options->dataset ? gradients : NULL,
+                                             .ctx = c,
+                                             .cache = c->cache};
     struct adapter *a = NULL;
     struct alignment *found = NULL;
     enum mil_status st;
@@ -149,6 +163,7 @@ static enum mil_status make(struct comparison *c, const struct adapter_options *
         st = alignment_of_adapter(a, c->base, a->method->learning_rate, c->cache, found, err);
     if (st == MIL_OK) st = save(c, a, err);
     if (st == MIL_OK) tell(c, a, found);
+    c->made += st == MIL_OK;
     mem_free(found);
     adapter_free(&a);
     return st;
@@ -161,16 +176,16 @@ static enum mil_status one_method(struct comparison *c, const struct method *m,
     struct mil_error why = {0};
     o.method = m->name;
     enum mil_status st = adapter_resolve(&o, &resolved, &found, &why);
-    if (st == MIL_OK && m->needs_gradient) {
-        tell_reason(c, m, "starts from gradients: it needs data");
+    if (st == MIL_OK && m->needs_gradient && !c->options->dataset) {
+        tell_reason(c, m, "starts from gradients: it needs data (--dataset)");
         return MIL_OK;
     }
-    if (st == MIL_USAGE && (o.dora || o.rslora)) { /* said by this method, not by the numbers */
+    if (st == MIL_OK) st = make(c, &o, &why);
+    if (st == MIL_USAGE && c->made > 0) { /* said by this method: others took the options */
         tell_reason(c, m, why.message);
         return MIL_OK;
     }
-    if (st == MIL_OK) return make(c, &o, err);
-    if (err) *err = why;
+    if (st != MIL_OK && err) *err = why;
     return st;
 }
 
@@ -196,12 +211,6 @@ static enum mil_status open_cache(struct comparison *c, struct mil_error *err) {
     return svd_cache_open(&cache, &c->cache, err);
 }
 
-static enum mil_status prepare_out(const char *out, struct mil_error *err) {
-    if (!out) return MIL_OK;
-    TRY(output_probe(out, err));
-    return dir_make(out, err);
-}
-
 enum mil_status mil_adapter_compare(const struct mil_adapter_options *options, mil_compare_fn fn,
                                     void *ctx, struct mil_error *err) {
     const struct method *const *table = method_table();
@@ -213,13 +222,15 @@ enum mil_status mil_adapter_compare(const struct mil_adapter_options *options, m
     TRY_GOTO(checkpoint_open(options->model, CHECKPOINT_WEIGHTS, &base, err));
     c.base = base;
     TRY_GOTO(open_cache(&c, err));
-    TRY_GOTO(prepare_out(options->out, err));
+    if (options->out) TRY_GOTO(output_probe(options->out, err));
+    if (options->dataset) TRY_GOTO(init_data_open(&c.data, options, err));
     for (size_t i = 0; table[i]; i++) {
         if (!table[i]->adapter) continue;
         TRY_GOTO(one_method(&c, table[i], err));
         c.index++;
     }
 fail:
+    init_data_release(&c.data);
     if (c.temporary[0] && c.cache) svd_cache_remove(c.cache);
     svd_cache_free(&c.cache);
     checkpoint_free(&base);

@@ -21,7 +21,7 @@ static enum mil_status configure(struct config *c, const struct mil_adapter_opti
                                  struct mil_error *err) {
     TRY(config_init(c, err));
     TRY(set(c, "model_name_or_path", json_string(o->model), err));
-    TRY(set(c, "output_dir", json_string(o->out), err));
+    TRY(set(c, "output_dir", json_string(o->out ? o->out : "unused"), err));
     TRY(set(c, "dataset", json_string(o->dataset), err));
     TRY(set(c, "method", json_string("lora"), err));
     TRY(set(c, "target_modules", json_string("all-linear"), err));

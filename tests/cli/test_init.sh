@@ -138,6 +138,11 @@ expect 0 inspect every/mica
 refused 2 "exists already" init base every --method all --rank 8 --layers 1
 expect 0 init base --method all --rank 8 --layers 1 --use-dora
 holds "does not go with method 'mica'" out
+# Too large a rank for some methods is their reason, for all of them an error that leaves no directory.
+expect 0 init base some --method all --rank 150 --layers 1 --target-modules k_proj
+holds "adalora: init_r is 225" out
+[ -d some/milora ] && [ ! -e some/adalora ] || fail "some: $(ls some)"
+refused 2 "at most" init base refused --method all --rank 100000
 
 refused 2 "--svd-cache-limit" init base refused --svd-cache-limit 0
 refused 2 "--keep-after" init base refused --keep-after -1

@@ -62,9 +62,10 @@ struct mil_adapter_options {
     uint64_t svd_cache_limit; /* bytes that svd_cache may grow to; 0: 32 GiB */
     double keep_after; /* OUT.partial is made after so many seconds of decomposing (all threads
                           together); 0: 10; < 0: from the first module on */
-    /* Methods that start from the gradient of the loss (lora_ga), and only these: a data set (a file, or a directory with
-     * train.jsonl), read with this template (NULL: "alpaca"); the first `batches` times 16 samples (0: 8) of at most
-     * max_length tokens (0: 2048), in the order that training with this seed has.  compute_dtype: NULL: "bf16". */
+    /* Methods that start from the gradient of the loss (lora_ga), and only these: a data set (a file, or a
+     * directory with train.jsonl), read with this template (NULL: "alpaca"); the first `batches` times 16 samples
+     * (0: 8) of at most max_length tokens (0: 2048), in the order that training with this seed has.
+     * compute_dtype: NULL: "bf16". */
     const char *dataset, *template_name, *compute_dtype;
     int64_t batches, max_length;
 };

@@ -10,9 +10,9 @@
  *     chosen       masks by score: an entry of e by its own mean x spread, plus the averages over its column of P and
  *                  its row of Q; the smallest go (adalora_budget.c)
  *     t > last     the last masks hold
- * A mask sets e to 0; until `last` an entry may come back, P and Q train on in any case.  After `last` nothing is measured
- * any more, and the averages are 0 again.  Host code reads masters directly: open refuses a backend that keeps them
- * elsewhere. */
+ * A mask sets e to 0; until `last` an entry may come back, P and Q train on in any case.  After `last` nothing is
+ * measured any more, and the averages are 0 again.  Host code reads masters directly: open refuses a backend that
+ * keeps them elsewhere. */
 #include "adapt/adalora.h"
 
 #include <stdio.h>

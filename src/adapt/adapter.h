@@ -23,10 +23,11 @@ struct adapter_pattern {
 };
 /* As tfinal: the last phase alone, in which ranks stay as they are. */
 #define ADALORA_FINAL (((int64_t)1 << 53) - 1)
-/* AdaLoRA's schedule and importance, PEFT's names; 0 stands for what adapter_resolve chooses. */
+/* AdaLoRA's schedule and importance, PEFT's names.  Ranks and betas of 0 and a weight below 0 stand for what
+ * adapter_resolve chooses; steps below 0 (delta_t: 0) for parts of the run's length, which adalora_schedule_of knows. */
 struct adalora_options {
     int64_t target_r, init_r, tinit, tfinal, delta_t;
-    double beta1, beta2, orth_reg_weight; /* the last may be 0; < 0: chosen */
+    double beta1, beta2, orth_reg_weight;
 };
 enum lora_ga_direction { LORA_GA_AR_B2R, LORA_GA_A2R_BR, LORA_GA_AR_BR, LORA_GA_RANDOM };
 enum lora_ga_scale {
@@ -166,8 +167,8 @@ enum mil_status adapter_save(const struct adapter *a, const char *dir, struct mi
 enum mil_status adapter_load(const char *dir, const struct checkpoint *base, struct adapter **out,
                              struct mil_error *err);
 
-/* A loaded adapter goes on training with these options (method and shapes must be its own: MIL_USAGE); the base is named
- * where it was not. */
+/* A loaded adapter goes on training with these options (method and shapes must be its own: MIL_USAGE); the base is
+ * named where it was not. */
 enum mil_status adapter_continue(struct adapter *a, const struct checkpoint *base,
                                  const struct adapter_options *o, struct mil_error *err);
 
@@ -237,9 +238,10 @@ enum mil_status adapter_plan(const struct model_config *c, const struct adapter_
  * sum in f64, rounded once to f32.  MIL_NOMEM; MIL_NUMERIC: a row of zeros under a magnitude. */
 enum mil_status delta_add_to(const struct delta *d, float *w, struct mil_error *err);
 /* Merged HF directory: weights W + delta rounded once to `dtype` (DT_F32, DT_F16, DT_BF16; DTYPES:
- * each as it is stored, blocks of a GGUF as F16), whole tensors in their places (a tied head becomes one of its own where
- * it and the embeddings differ), sharded as the input, other files of the model carried over.  Whole or absent; out must not exist or be an empty directory (MIL_ACCESS).
- * Memory: one weight.  A merged value outside F16's range is MIL_NUMERIC. */
+ * each as it is stored, blocks of a GGUF as F16), whole tensors in their places (a tied head becomes one of its
+ * own where it and the embeddings differ), sharded as the input, other files of the model carried over.  Whole or
+ * absent; out must not exist or be an empty directory (MIL_ACCESS).
+ * Memory: one weight.  A merged value outside the range of `dtype` is MIL_NUMERIC. */
 enum mil_status adapter_merge(const struct checkpoint *base, const struct adapter *a,
                               const char *out, enum dtype dtype, struct mil_error *err);
 

@@ -15,8 +15,8 @@ struct alignment {
     /* Mean squared cosine of the angles to the r first and last left singular vectors of W (column space), and right
      * ones (row space): 1 inside of them, r / m and r / n for a random space. */
     double left_top, left_bottom, right_top, right_bottom;
-    /* Adam's first update moves every trained entry by its learning rate, with the gradient's sign: with signs at random
-     * the root mean square of ||change of W||_F / ||W||_F at learning rate `rate`. */
+    /* Adam's first update moves every trained entry by its learning rate, with the gradient's sign: with signs at
+     * random the root mean square of ||change of W||_F / ||W||_F at learning rate `rate`. */
     double first_step;
 };
 /* w: the stored weight.  The top and bottom triplets come from the cache (NULL: computed).  Statuses of

@@ -10,8 +10,8 @@
  *     dX += G1 A + G2 dA;  with dropout:  mask' * ((G1 + G2) A) - G2 A0
  * Without dropout H = X [A ; dA]^T is one product.  The other forms have one term of r columns, H1 and G1: plain LoRA
  * dB's, FIXED_B s B0 (dA x') with no gradient of B0, SCALED that of dB diag(e).
- * (With dropout dX holds a difference of two numbers that need not be close, and its error, 2^-9 of the smaller, is below
- * that of dY W, whose operand was rounded too.)
+ * (With dropout dX holds a difference of two numbers that need not be close, and its error, 2^-9 of the smaller,
+ * is below that of dY W, whose operand was rounded too.)
  * Dropout masks are a function of (seed, module, step, token); the forward pass leaves them as bits.
  * H, G and G1 + G2 are summed in real and rounded to act once; what goes to Y and dX are terms of the products
  * with W, not rounded by themselves. */

@@ -5,10 +5,12 @@
  * The norm is a constant in the backward pass (section 4.3 of the paper), and follows the factors after each update:
  *     || W_i + b_i A ||^2 = || W_i ||^2 + 2 b_i . (A W_i) + b_i (A A^T) b_i^T
  * with b = s [dB | B0], A = [A ; dA] as the forward pass uses them, so that no m x n product is formed; || W_i ||^2 is
- * summed once, in f64 from the stored weight.  At step 0 b_i A is an exact 0 in every form, and the magnitude is the root
- * that be_norm_factor takes: f is 1 to the bit.  A row of zeros has magnitude 0: f is 1 until its factors move, then 0.
+ * summed once, in f64 from the stored weight.  At step 0 b_i A is an exact 0 in every form, and the magnitude is
+ * the root that be_norm_factor takes: f is 1 to the bit.  A row of zeros has magnitude 0: f is 1 until its factors
+ * move, then 0.
  *
- * Backward: dz = f dy is what W and the factors get, and d magnitude_i = sum_t dy_ti u_ti / norm_i, u = W x + s Delta x'.
+ * Backward: dz = f dy is what W and the factors get, and with u = W x + s Delta x'
+ *     d magnitude_i = sum_t dy_ti u_ti / norm_i
  * As f u = y - addend - bias and f norm = magnitude, u_ti / norm_i = (y - addend - bias)_ti / magnitude_i: from the
  * output, which is there already. */
 #include <math.h>

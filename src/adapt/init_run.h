@@ -38,7 +38,7 @@ void init_gradients_release(struct init_gradients *g);
 enum mil_status init_gradients_run(struct init_gradients *g, const struct adapter *a,
                                    const struct adapter_init_hooks *hooks, struct mil_error *err);
 
-/* Fill A0 and B0 of every delta of a. */
+/* Fill what every delta of a starts from. */
 enum mil_status init_run(struct adapter *a, const struct checkpoint *base,
                          const struct adapter_init_hooks *hooks, struct mil_error *err);
 

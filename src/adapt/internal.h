@@ -92,7 +92,8 @@ static inline int64_t delta_saved_rank(const struct delta *d) {
 static inline double delta_saved_alpha(const struct delta *d) {
     return d->form == DELTA_PAIR ? 2 * d->alpha : d->alpha;
 }
-/* The factors as they are saved: a [saved rank, n] = [A ; dA], b [m, saved rank] = [dB , B0]; SCALED: b = dB diag(e). */
+/* The factors as they are saved: a [saved rank, n] = [A ; dA], b [m, saved rank] = [dB , B0]; SCALED:
+ * b = dB diag(e). */
 void delta_saved_a(const struct delta *d, float *a);
 void delta_saved_b(const struct delta *d, float *b);
 

@@ -78,7 +78,8 @@ struct method {
      * of the decomposition where needs_weight, nothing where not. */
     size_t (*scratch)(int64_t m, int64_t n, int64_t r);
     enum delta_form form;
-    /* Defaults: lora_alpha is alpha, or alpha_over_r r where alpha is 0; lr_ratio: rate of B over that of A, 0 counts as 1. */
+    /* Defaults: lora_alpha is alpha, or alpha_over_r r where alpha is 0; lr_ratio: rate of B over that of A, 0
+     * counts as 1. */
     double alpha_over_r, alpha, learning_rate, lr_ratio;
     bool rslora, dora; /* the name implies use_rslora, use_dora */
     /* Why it does not go with use_dora, use_rslora, loraplus_lr_ratio; NULL: it does. */

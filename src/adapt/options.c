@@ -17,7 +17,7 @@ static enum mil_status check_numbers(const struct adapter_options *o, struct mil
         return error_set(err, MIL_USAGE, "r is %lld: it must be at least 1", (long long)o->r);
     if (!(o->dropout >= 0 && o->dropout < 1))
         return error_set(err, MIL_USAGE, "lora_dropout is %g: it must lie in [0, 1)", o->dropout);
-    if (isnan(o->alpha) || !isfinite(o->alpha))
+    if (!isfinite(o->alpha))
         return error_set(err, MIL_USAGE, "lora_alpha is %g: it must be finite", o->alpha);
     return MIL_OK;
 }

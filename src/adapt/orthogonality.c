@@ -89,7 +89,6 @@ static double excess(const struct orthogonality *o, double *c, double *x) {
 }
 
 double orthogonality_add(const struct orthogonality *o, double weight, double *scratch) {
-    if (o->r == 0) return 0; /* a module that was loaded without a triplet */
     int r = (int)o->r;
     double *x = scratch, *y = x + TILE * o->r, *c = y + TILE * o->r, norm = excess(o, c, x);
     if (norm == 0) return 0;

@@ -14,8 +14,8 @@ struct orthogonality {
 };
 /* Doubles of scratch that a call takes for so many vectors. */
 size_t orthogonality_scratch(int64_t r);
-/* Returns ||G - I||_F, G the Gram matrix of the vectors; adds `weight` times its gradient to grad.  At G = I, where there
- * is none, nothing is added. */
+/* Returns ||G - I||_F, G the Gram matrix of the vectors; adds `weight` times its gradient to grad.  At G = I,
+ * where there is none, nothing is added. */
 double orthogonality_add(const struct orthogonality *o, double weight, double *scratch);
 
 #endif

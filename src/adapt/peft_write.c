@@ -4,8 +4,8 @@
  * Keys are those that PEFT 0.10 to 0.21 read and that say something; every optional feature is
  * written at its neutral value.  Nothing in the bytes depends on the time or the machine.
  *
- * rsLoRA and a scale of its own are folded into lora_alpha, so that a reader who ignores use_rslora is right.  AdaLoRA is
- * PEFT's ADALORA, whose configuration must have a schedule to be valid. */
+ * rsLoRA and a scale of its own are folded into lora_alpha, so that a reader who ignores use_rslora is right.
+ * AdaLoRA is PEFT's ADALORA, whose configuration must have a schedule to be valid. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,8 +8,8 @@
  * Room is made before an entry is written, by what the directory holds, so that processes that share
  * it agree without talking to each other.  It is looked through at the first entry, when the limit
  * is near, and after every SURVEY_EVERY entries: on a network disk with thousands of files each look
- * takes a second.  So between processes the limit can be passed by that many entries each.  "Recently" is the modification time, renewed at every hit:
- * access times are often not kept. */
+ * takes a second.  So between processes the limit can be passed by that many entries each.  "Recently" is the
+ * modification time, renewed at every hit: access times are often not kept. */
 #include "adapt/svd_cache.h"
 
 #include <errno.h>

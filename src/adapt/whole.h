@@ -2,9 +2,9 @@
 /* whole.h - tensors of the model that train as a whole beside the factors: the copies that PEFT's modules_to_save
  * keeps of embeddings and head, and biases; private to src/adapt.
  *
- * The base is not changed: a whole holds the trained values themselves, in f32, and takes the place of the model's tensor while
- * the adapter is attached.  Of a tied model embeddings and head are two copies, as in PEFT: training one leaves the
- * other at the base's values. */
+ * The base is not changed: a whole holds the trained values themselves, in f32, and takes the place of the model's
+ * tensor while the adapter is attached.  Of a tied model embeddings and head are two copies, as in PEFT: training
+ * one leaves the other at the base's values. */
 #ifndef MIL_ADAPT_WHOLE_H
 #define MIL_ADAPT_WHOLE_H
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* whole_runtime.c - whole tensors on a backend: they stand where the model's tensors stood.
  *
- * Biases are added as they are, in real.  Of embeddings and head the model uses values in the compute type, so they have
- * copies in it, which the optimiser's update writes: then step 0 changes nothing, whatever type the base is stored in.  Where host arrays are the masters (runtime.c), they are
- * those of wholes too. */
+ * Biases are added as they are, in real.  Of embeddings and head the model uses values in the compute type, so
+ * they have copies in it, which the optimiser's update writes: then step 0 changes nothing, whatever type the base
+ * is stored in.  Where host arrays are the masters (runtime.c), they are those of wholes too. */
 #include "adapt/runtime.h"
 #include "adapt/whole.h"
 #include "core/mem.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* init_data.h - the data that making an adapter takes where its method starts from gradients: a model on a backend and the
- * first samples of a data set, in the order that training with the same seed has. */
+/* init_data.h - the data that making an adapter takes where its method starts from gradients: a model on a backend
+ * and the first samples of a data set, in the order that training with the same seed has. */
 #ifndef MIL_API_INIT_DATA_H
 #define MIL_API_INIT_DATA_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* inspect_facts.c - architecture of a model, metadata of a GGUF file, as named facts (of an adapter: inspect_adapter.c).
- * A family that is not supported is a fact too, with the reason. */
+/* inspect_facts.c - architecture of a model, metadata of a GGUF file, as named facts (of an adapter:
+ * inspect_adapter.c). A family that is not supported is a fact too, with the reason. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

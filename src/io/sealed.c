@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sealed.c - see sealed.h.  The checksum is over the texts of the metadata, each with its closing zero, and the bytes of
- * the tensors, in order. */
+/* sealed.c - see sealed.h.  The checksum is over the texts of the metadata, each with its closing zero, and the
+ * bytes of the tensors, in order. */
 #include "io/sealed.h"
 
 #include <ctype.h>

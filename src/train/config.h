@@ -47,7 +47,7 @@ struct config {
     bool from_scratch;
     /* adapter */
     int64_t r;
-    double lora_alpha; /* 0: the method's own multiple of r */
+    double lora_alpha; /* 0: the method's */
     double lora_dropout;
     struct config_names target_modules, exclude_modules, modules_to_save;
     struct config_numbers layers_to_transform;
@@ -56,7 +56,7 @@ struct config {
     struct config_patterns rank_pattern, alpha_pattern;
     const char *bias;
     const char *adapter_name_or_path;                 /* NULL: a new adapter */
-    int64_t target_r, init_r, tinit, tfinal, delta_t; /* 0: chosen; the three steps: -1 */
+    int64_t target_r, init_r, tinit, tfinal, delta_t; /* 0: chosen; tinit, tfinal: -1 */
     double beta1, beta2, orth_reg_weight;
     int64_t lora_ga_batches;
     const char *lora_ga_direction, *lora_ga_scale;

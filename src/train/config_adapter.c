@@ -10,8 +10,9 @@ static bool is_pattern(const struct config *c, const char *key) {
     return json_is_string(v) && strcmp(json_string_value(v), "all-linear") != 0;
 }
 
-/* Index of a CONFIG_CHOICE's value. */
-static int choice(const char *value, const char *const *names) {
+/* Index of a value among its key's choices, which stand in the order of the enumeration. */
+static int choice(const char *key, const char *value) {
+    const char *const *names = config_key_find(key)->choices;
     int i = 0;
     while (names[i] && strcmp(value, names[i]) != 0) i++;
     return i;
@@ -29,17 +30,14 @@ static struct adalora_options adalora_options(const struct config *c) {
 }
 
 static struct lora_ga_options lora_ga_options(const struct config *c) {
-    static const char *const directions[] = {"ArB2r", "A2rBr", "ArBr", "random", NULL};
-    static const char *const scales[] = {"paper", "stable", "weight_svd", "gd_scale", "unit", NULL};
     return (struct lora_ga_options){
         .batches = c->lora_ga_batches,
-        .direction = (enum lora_ga_direction)choice(c->lora_ga_direction, directions),
-        .scale = (enum lora_ga_scale)choice(c->lora_ga_scale, scales),
+        .direction = (enum lora_ga_direction)choice("lora_ga_direction", c->lora_ga_direction),
+        .scale = (enum lora_ga_scale)choice("lora_ga_scale", c->lora_ga_scale),
         .stable_gamma = c->lora_ga_stable_gamma};
 }
 
 void config_adapter_options(const struct config *c, struct adapter_options *out) {
-    static const char *const biases[] = {"none", "all", "lora_only", NULL};
     *out = (struct adapter_options){.method = c->method,
                                     .r = c->r,
                                     .alpha = c->lora_alpha,
@@ -58,7 +56,7 @@ void config_adapter_options(const struct config *c, struct adapter_options *out)
                                     .n_alphas = c->alpha_pattern.n,
                                     .saved_modules = c->modules_to_save.items,
                                     .n_saved_modules = c->modules_to_save.n,
-                                    .bias = (enum adapter_bias)choice(c->bias, biases),
+                                    .bias = (enum adapter_bias)choice("bias", c->bias),
                                     .rslora = c->use_rslora,
                                     .dora = c->use_dora,
                                     .lr_ratio = c->loraplus_lr_ratio,

@@ -14,6 +14,7 @@ static const char *const save_choices[] = {"auto", "f32", "f16", "bf16", NULL};
 static const char *const too_long_choices[] = {"truncate", "drop", "error", NULL};
 static const char *const schedule_choices[] = {"linear", "cosine", "constant",
                                                "constant_with_warmup", NULL};
+/* In the order of adapter_bias, lora_ga_direction, lora_ga_scale (adapt/adapter.h). */
 static const char *const bias_choices[] = {"none", "all", "lora_only", NULL};
 static const char *const direction_choices[] = {"ArB2r", "A2rBr", "ArBr", "random", NULL};
 static const char *const scale_choices[] = {"paper",    "stable", "weight_svd",

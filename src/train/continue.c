@@ -69,7 +69,7 @@ static json_t *whole_list(const struct adapter *a) {
 }
 
 static json_t *bias_value(const struct adapter *a) {
-    static const char *const names[] = {"none", "all", "lora_only"};
+    const char *const *names = config_key_find("bias")->choices;
     struct adapter_tensor t;
     if (a->n_wholes == 0) return json_string(names[0]);
     adapter_tensor_at(a, adapter_tensor_count(a) - 1, &t); /* biases come last */

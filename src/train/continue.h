@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* continue.h - training goes on from a saved adapter (adapter_name_or_path): what it is decides the keys that describe an
- * adapter. */
+/* continue.h - training goes on from a saved adapter (adapter_name_or_path): what it is decides the keys that
+ * describe an adapter. */
 #ifndef MIL_TRAIN_CONTINUE_H
 #define MIL_TRAIN_CONTINUE_H
 

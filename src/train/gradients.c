@@ -2,11 +2,11 @@
 /* gradients.c - see gradients.h.
  *
  *     G = (1 / N) sum over the supervised tokens of the first samples of d(-log p(token)) / dW,   N: their number
- * in the run's own data order and packing.  So long and short samples weigh by their tokens, as in an optimiser step over
- * all of them (micro_steps.c); an average of the batches' means would weigh by batch.
+ * in the run's own data order and packing.  So long and short samples weigh by their tokens, as in an optimiser
+ * step over all of them (micro_steps.c); an average of the batches' means would weigh by batch.
  *
- * linear_backward sums dW where a module has a gradient tensor.  Where the backend computes in host memory and in f32 that is
- * the caller's array; otherwise it is the backend's, and is brought over at the end. */
+ * linear_backward sums dW where a module has a gradient tensor.  Where the backend computes in host memory and in
+ * f32 that is the caller's array; otherwise it is the backend's, and is brought over at the end. */
 #include "train/gradients.h"
 
 #include <math.h>

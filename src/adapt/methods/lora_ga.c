@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lora_ga.c - the factors are singular vectors of the gradient G = dL/dW = sum_i s_i u_i v_i^T over the first samples, so
- * that the first steps of B A go where those of W would.  A and B take different ones of the 2 r largest, ArB2r:
+/* lora_ga.c - the factors are singular vectors of the gradient G = dL/dW = sum_i s_i u_i v_i^T over the first
+ * samples, so that the first steps of B A go where those of W would.  A and B take different ones of the 2 r
+ * largest, ArB2r:
  *     A0 = c V[0, r)^T,   B0 = c U[r, 2r),   c = m^(1/4) / sqrt(gamma)
  * (the paper's stable scale).  PEFT's scales leave A0 orthonormal and multiply B0's columns by their s_i besides.
  * Equations, hyper-parameters, sources, differences: docs/methods/lora_ga.md. */

@@ -224,7 +224,7 @@ static const struct option init_options[] = {
      .type = OPTION_REAL,
      .offset = offsetof(struct init_args, alpha),
      .value = "A",
-     .help = "lora_alpha; the scaling is alpha / rank (default rank, for lora 2 rank)",
+     .help = "lora_alpha; the scaling is alpha / rank (default: the method's, rank for milora)",
      .min = 1e-6,
      .max = 1e6},
     {.name = "target-modules",
@@ -357,7 +357,7 @@ const struct verb verb_init = {
         "learning\n"
         "rate and the change of W in Adam's first update at it, relative to W.  With OUT every "
         "adapter\n"
-        "is written to OUT/<method>; --json has the modules.",
+        "is written to OUT/<method>; --json has the modules; lora_ga's row takes a --dataset.",
     .example = "milora init model/ adapter/ --method milora --rank 32\n"
                "milora init model/ adapter/ --method lora_ga --dataset train.jsonl\n"
                "milora init model/ --method all --rank 32 --svd-cache cache/",

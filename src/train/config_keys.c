@@ -59,7 +59,7 @@ static const struct config_key keys[] = {
          "how to train: milora, pissa, lora, dora, adalora, full, ...; docs/methods has them all"),
     INT("r", r, "32", 1, 65536, NULL, 0, "adapter", RES, "rank of the adapter"),
     {"lora_alpha", CONFIG_REAL, AT(lora_alpha), "null", 0, 1e6, "null", 0, NULL, "adapter",
-     "scaling is lora_alpha / r; default: the method's, r or for lora 2 r", RES | CONFIG_ABOVE_MIN},
+     "scaling is lora_alpha / r; default: the method's, r for milora", RES | CONFIG_ABOVE_MIN},
     REAL("lora_dropout", lora_dropout, "0.05", 0, 1, "adapter", RES | CONFIG_OPEN_RANGE,
          "dropout on the adapter's input"),
     NAMES("target_modules", target_modules, "[q_proj, k_proj, v_proj, up_proj, down_proj]",

@@ -118,8 +118,8 @@ static void put_adalora(json_t *o, const struct adapter *a) {
     json_object_set_new(o, "tfinal", json_integer(0));
     json_object_set_new(o, "deltaT", json_integer(s->delta_t > 0 ? s->delta_t : 1));
     json_object_set_new(o, "total_step", json_integer(1));
-    json_object_set_new(o, "beta1", json_real(s->beta1));
-    json_object_set_new(o, "beta2", json_real(s->beta2));
+    json_object_set_new(o, "beta1", json_real(s->beta1 > 0 ? s->beta1 : 0.85));
+    json_object_set_new(o, "beta2", json_real(s->beta2 > 0 ? s->beta2 : 0.85));
     json_object_set_new(o, "orth_reg_weight",
                         json_real(s->orth_reg_weight >= 0 ? s->orth_reg_weight : 0.5));
     json_object_set_new(o, "rank_pattern", masks(a, &l));

@@ -63,6 +63,8 @@ struct adapter_options init_inner_options(const struct mil_adapter_options *o) {
         .n_alphas = o->n_alphas,
         .rslora = o->use_rslora,
         .dora = o->use_dora,
+        .adalora = {.tinit = -1, .tfinal = -1, .orth_reg_weight = -1}, /* as chosen */
+        .lora_ga = {.batches = o->batches},
         .seed = o->seed,
     };
 }

@@ -135,6 +135,9 @@ is_json out "init --method all --json"
 expect 0 init base alone --method olora --rank 8 --layers 1
 diff -r alone every/olora >/dev/null || fail "every/olora is not what --method olora makes"
 expect 0 inspect every/mica
+# What nobody gave is recorded as the method chooses it, not as zeros.
+holds '"orth_reg_weight": 0.5' every/adalora/milora.json
+holds '"tinit": -1' every/adalora/milora.json
 refused 2 "exists already" init base every --method all --rank 8 --layers 1
 expect 0 init base --method all --rank 8 --layers 1 --use-dora
 holds "does not go with method 'mica'" out

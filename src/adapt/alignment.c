@@ -136,9 +136,9 @@ static enum mil_status measure(const struct delta *d, const struct svd_matrix *w
     return angles(a, b, w, SVD_BOTTOM, cache, &out->left_bottom, &out->right_bottom, err);
 }
 
-enum mil_status alignment_measure(const struct delta *d, const struct svd_matrix *w, double rate,
-                                  double lr_ratio, struct svd_cache *cache, struct alignment *out,
-                                  struct mil_error *err) {
+static enum mil_status measure_one(const struct delta *d, const struct svd_matrix *w, double rate,
+                                   double lr_ratio, struct svd_cache *cache, struct alignment *out,
+                                   struct mil_error *err) {
     struct factor a = {0}, b = {0};
     *out = (struct alignment){0};
     enum mil_status st = measure(d, w, rate, lr_ratio, cache, &a, &b, out, err);
@@ -166,7 +166,7 @@ static enum mil_status one(const struct job *j, size_t i, struct mil_error *err)
     TRY(weight_plain(checkpoint_module(j->base, d->layer, d->module), &view, &copy, err));
     const struct svd_matrix w = {view.data, view.dtype, view.rows, view.cols};
     enum mil_status st =
-        alignment_measure(d, &w, j->rate, j->adapter->options.lr_ratio, j->cache, &j->out[i], err);
+        measure_one(d, &w, j->rate, j->adapter->options.lr_ratio, j->cache, &j->out[i], err);
     mem_free(copy);
     return st;
 }

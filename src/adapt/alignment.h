@@ -19,12 +19,8 @@ struct alignment {
      * random the root mean square of ||change of W||_F / ||W||_F at learning rate `rate`. */
     double first_step;
 };
-/* w: the stored weight.  The top and bottom triplets come from the cache (NULL: computed).  Statuses of
- * svd_compute. */
-enum mil_status alignment_measure(const struct delta *d, const struct svd_matrix *w, double rate,
-                                  double lr_ratio, struct svd_cache *cache, struct alignment *out,
-                                  struct mil_error *err);
-/* Of every delta of a at step 0, by its base; out [a->n].  */
+/* Of every delta of a at step 0, by its base; out [a->n].  The top and bottom triplets come from the cache (NULL:
+ * computed).  Statuses of svd_compute. */
 enum mil_status alignment_of_adapter(const struct adapter *a, const struct checkpoint *base,
                                      double rate, struct svd_cache *cache, struct alignment *out,
                                      struct mil_error *err);

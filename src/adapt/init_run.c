@@ -54,6 +54,12 @@ struct init_run {
 
 /* ---- one job ---- */
 
+static void prefix_module(const struct delta *d, struct mil_error *err) {
+    char name[MODULE_NAME_CAP];
+    module_name(name, d->layer, d->module);
+    error_prefix(err, "%s: ", name);
+}
+
 static enum mil_status make_factors(const struct init_run *run, const struct delta *d,
                                     struct method_init *init, struct mil_error *err) {
     const struct adapter *a = run->adapter;
@@ -82,8 +88,7 @@ static enum mil_status make_factors(const struct init_run *run, const struct del
     }
     st = a->method->init(init, err);
 fail:
-    if (st != MIL_OK)
-        error_prefix(err, "model.layers.%lld.%s: ", (long long)d->layer, module_path(d->module));
+    if (st != MIL_OK) prefix_module(d, err);
     init->w.data = NULL;
     mem_free(copy);
     return st;

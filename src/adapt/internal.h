@@ -7,9 +7,6 @@
 
 /* ---- names ---- */
 
-#define MODULE_NAME_CAP 64
-/* "model.layers.3.self_attn.q_proj" */
-void module_name(char out[MODULE_NAME_CAP], int64_t layer, enum module m);
 /* Index of flag (layer, module) in a selection, and the module's number in every random stream. */
 static inline int64_t module_number(int64_t layer, enum module m) {
     return layer * MODULES + (int64_t)m;

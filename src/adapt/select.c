@@ -4,15 +4,10 @@
  * the whole name; "all-linear" is every linear module of the layers, not the head.  layers_to_transform keeps of
  * suffixes those in its layers.  Where PEFT is silent about a name, a layer or a pattern that matches nothing, this is
  * an error.  tests/adapt/data/selection.json holds PEFT's answers. */
-#include <stdio.h>
 #include <string.h>
 
 #include "adapt/internal.h"
 #include "core/mem.h"
-
-void module_name(char out[MODULE_NAME_CAP], int64_t layer, enum module m) {
-    snprintf(out, MODULE_NAME_CAP, "model.layers.%lld.%s", (long long)layer, module_path(m));
-}
 
 /* A list of names (exact, or a suffix after a dot), or one regex. */
 struct target_rules {

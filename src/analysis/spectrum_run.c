@@ -72,8 +72,9 @@ static enum mil_status select_all(const struct model_config *c,
 
 static void name_row(struct mil_spectrum_row *row, const struct model_config *c, int64_t layer,
                      enum module m) {
-    snprintf(row->module, sizeof row->module, "model.layers.%lld.%s", (long long)layer,
-             module_path(m));
+    char name[MODULE_NAME_CAP];
+    module_name(name, layer, m);
+    snprintf(row->module, sizeof row->module, "%s", name);
     snprintf(row->type, sizeof row->type, "%s", module_suffix(m));
     row->layer = layer;
     row->rows = module_rows(c, m);

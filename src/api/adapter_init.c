@@ -81,9 +81,8 @@ static void count_served(struct mil_adapter_result *r, const char *name) {
 static void on_module(void *ctx, const struct adapter_init_event *e) {
     struct init_run *run = ctx;
     const struct delta *d = e->delta;
-    char name[96];
-    snprintf(name, sizeof name, "model.layers.%lld.%s", (long long)d->layer,
-             module_path(d->module));
+    char name[MODULE_NAME_CAP];
+    module_name(name, d->layer, d->module);
     const struct method_init *in = e->init;
     struct mil_init_row row = {
         .index = e->index,

@@ -5,7 +5,6 @@
  * that of one adapter.  Measuring asks for the top and the bottom of every weight again and again: without svd_cache
  * they lie in a temporary directory meanwhile.  A method that the options do not suit has a reason instead of numbers;
  * what suits not even the first one is an error. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,9 +106,8 @@ static void tell(const struct comparison *c, const struct adapter *adapter,
     struct mil_compare_row row = row_of(c, adapter->method);
     for (size_t i = 0; i < adapter->n; i++) {
         const struct delta *d = &adapter->deltas[i];
-        char name[96];
-        snprintf(name, sizeof name, "model.layers.%lld.%s", (long long)d->layer,
-                 module_path(d->module));
+        char name[MODULE_NAME_CAP];
+        module_name(name, d->layer, d->module);
         row.module = name;
         row.modules = i;
         row.rows = d->m;

@@ -75,6 +75,9 @@ enum module {
 };
 const char *module_suffix(enum module m);
 const char *module_path(enum module m);
+#define MODULE_NAME_CAP 64
+/* "model.layers.3.self_attn.q_proj" */
+void module_name(char out[MODULE_NAME_CAP], int64_t layer, enum module m);
 /* Rows (outputs, m) and columns (inputs, n) of a module's matrix. */
 int64_t module_rows(const struct model_config *c, enum module m);
 int64_t module_cols(const struct model_config *c, enum module m);

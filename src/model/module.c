@@ -2,6 +2,8 @@
 /* module.c - names and shapes of the linear modules of a layer, and the parameter count. */
 #include "model/config.h"
 
+#include <stdio.h>
+
 static const char *const suffixes[MODULES] = {
 #define MODULE_SUFFIX(name, suffix, path) suffix,
     MODULE_MAP(MODULE_SUFFIX)
@@ -19,6 +21,10 @@ const char *module_suffix(enum module m) {
 
 const char *module_path(enum module m) {
     return paths[m];
+}
+
+void module_name(char out[MODULE_NAME_CAP], int64_t layer, enum module m) {
+    snprintf(out, MODULE_NAME_CAP, "model.layers.%lld.%s", (long long)layer, module_path(m));
 }
 
 int64_t module_rows(const struct model_config *c, enum module m) {

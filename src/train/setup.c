@@ -41,10 +41,9 @@ static enum mil_status check_resume(struct run *r, struct mil_error *err) {
 
 static void tell_init(void *ctx, const struct adapter_init_event *e) {
     struct run *r = ctx;
-    char name[160];
+    char name[MODULE_NAME_CAP];
     if (!r->on.on_init) return;
-    snprintf(name, sizeof name, "model.layers.%d.%s", (int)e->delta->layer,
-             module_path(e->delta->module));
+    module_name(name, e->delta->layer, e->delta->module);
     struct mil_init_row row = {.index = e->index,
                                .total = e->total,
                                .position = e->position,

@@ -222,11 +222,11 @@ static enum mil_status loop(struct run *r, struct tally *t, struct mil_error *er
 /* The ranks that a method like AdaLoRA leaves. */
 static void tell_ranks(const struct run *r) {
     const struct adapter *a = r->adapter;
-    char name[160];
+    char name[MODULE_NAME_CAP];
     if (!a || !a->method || a->method->form != DELTA_SCALED || !r->on.on_rank) return;
     for (size_t i = 0; i < a->n; i++) {
         const struct delta *d = &a->deltas[i];
-        snprintf(name, sizeof name, "model.layers.%d.%s", (int)d->layer, module_path(d->module));
+        module_name(name, d->layer, d->module);
         int64_t rank = adapter_module_rank(a, i);
         const struct mil_rank_row row = {.index = i,
                                          .total = a->n,

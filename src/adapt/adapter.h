@@ -235,7 +235,7 @@ enum mil_status adapter_plan(const struct model_config *c, const struct adapter_
                              struct mil_error *err);
 
 /* W becomes W + s (dB A + B0 dA), its rows scaled to the magnitude where there is one, for row-major f32 w [m, n]; the
- * sum in f64, rounded once to f32.  MIL_NOMEM; MIL_NUMERIC: a row of zeros under a magnitude. */
+ * sum in f64, rounded once to f32.  MIL_NOMEM; MIL_NUMERIC: a row of zeros under a magnitude that is not 0. */
 enum mil_status delta_add_to(const struct delta *d, float *w, struct mil_error *err);
 /* Merged HF directory: weights W + delta rounded once to `dtype` (DT_F32, DT_F16, DT_BF16; DTYPES:
  * each as it is stored, blocks of a GGUF as F16), whole tensors in their places (a tied head becomes one of its

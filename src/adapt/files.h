@@ -177,8 +177,7 @@ struct delta_term {
     const struct delta *delta;
     double weight;
 };
-/* w [m, n] += sum of weight * (W' - W): all of it in f64, rounded once to f32.  MIL_NUMERIC: a magnitude over a row of
- * zeros. */
+/* w [m, n] += sum of weight * (W' - W): all of it in f64, rounded once to f32.  MIL_NUMERIC: as delta_add_to. */
 enum mil_status deltas_add_to(const struct delta_term *terms, size_t n, float *w,
                               struct mil_error *err);
 

@@ -97,7 +97,8 @@ static void saved_b_rows(const struct delta *d, int64_t begin, int64_t rows, dou
     }
 }
 
-/* p = W'_i - W_i of one row, p holding s B' A' before. */
+/* p = W'_i - W_i of one row, p holding s B' A' before.  A row that was zero from the start has magnitude 0 and stays
+ * (dora.c). */
 static enum mil_status scale_row(const struct delta *d, int64_t i, const float *w, double *p,
                                  struct mil_error *err) {
     double sum = 0;
@@ -105,6 +106,7 @@ static enum mil_status scale_row(const struct delta *d, int64_t i, const float *
         double v = (double)w[j] + p[j];
         sum += v * v;
     }
+    if (sum == 0 && d->magnitude[i] == 0) return MIL_OK;
     if (!(sum > 0 && isfinite(sum))) {
         char name[MODULE_NAME_CAP];
         module_name(name, d->layer, d->module);

@@ -342,7 +342,7 @@ static void test_several(void **state) {
     checkpoint_free(&base);
 }
 
-/* A magnitude over a row of zeros has no direction. */
+/* A magnitude over a row of zeros has no direction; one of 0, the row's own, leaves it. */
 static void test_zero_row(void **state) {
     (void)state;
     struct checkpoint *base = base_of(&rows[0]);
@@ -351,6 +351,9 @@ static void test_zero_row(void **state) {
     float *w = mem_calloc(MEM_OTHER, (size_t)(d->m * d->n), sizeof *w);
     memset(d->db, 0, (size_t)(d->m * d->r) * sizeof *d->db);
     assert_fails(delta_add_to(d, w, &err), MIL_NUMERIC, "row 0 of W + s B A is 0");
+    memset(d->magnitude, 0, (size_t)d->m * sizeof *d->magnitude);
+    assert_ok(delta_add_to(d, w, &err));
+    for (int64_t i = 0; i < d->m * d->n; i++) assert_true(w[i] == 0);
     mem_free(w);
     adapter_free(&a);
     checkpoint_free(&base);

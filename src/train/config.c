@@ -233,7 +233,7 @@ static enum mil_status check_reports(const struct config *c, struct mil_error *e
         const char *name = c->report_to.items[i];
         if (!strcmp(name, known[0]) || !strcmp(name, known[1])) continue;
         return error_set(err, MIL_UNSUPPORTED,
-                         "report_to: '%s' is not in this version; jsonl and tensorboard are", name);
+                         "report_to: '%s' is not supported; jsonl and tensorboard are", name);
     }
     return MIL_OK;
 }

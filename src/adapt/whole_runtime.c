@@ -99,11 +99,13 @@ void wholes_add_params(struct adapter_runtime *rt) {
     for (size_t i = 0; i < rt->n_wholes; i++) {
         const struct whole_runtime *r = &rt->wholes[i];
         struct param *p = &rt->trainable.params[rt->trainable.n++];
+        bool bias = rt->adapter->wholes[i].kind == WHOLE_BIAS;
         *p = (struct param){.value = r->value,
                             .grad = r->grad,
                             .copy = r->copy,
-                            .decay = rt->adapter->wholes[i].kind != WHOLE_BIAS,
-                            .rate = 1};
+                            .decay = !bias,
+                            /* B's, as PEFT's optimiser for LoRA+ has all vectors */
+                            .rate = bias ? rt->adapter->options.lr_ratio : 1};
         whole_name(&rt->adapter->wholes[i], p->name, sizeof p->name);
         be_zero(backend_stream(rt->backend), p->grad);
         rt->trainable.elements += r->value.rows * r->value.cols;

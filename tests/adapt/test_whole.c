@@ -7,6 +7,7 @@
 #include "fixture.h"
 
 #include "adapt/whole.h"
+#include "core/str.h"
 
 enum { TOKENS = 9, ROWS = 5 };
 static const int32_t ids[TOKENS] = {3, 17, 5, 5, 39, 0, 8, 21, 3};
@@ -170,6 +171,32 @@ static void attached_and_detached(void **state) {
     checkpoint_free(&base);
 }
 
+/* PEFT's optimiser for LoRA+ gives B's rate to all vectors, A's to matrices that are not B. */
+static void rates_of_lora_plus(void **state) {
+    (void)state;
+    struct checkpoint *base = open_qwen2();
+    struct adapter_options o = whole_options("lora_plus");
+    struct backend *b;
+    struct model *m;
+    struct adapter *a;
+    struct adapter_runtime *rt;
+    o.lr_ratio = 5;
+    assert_ok(backend_open("cpu", DT_F32, &b, &err));
+    assert_ok(model_new(base, b, 16, &m, &err));
+    assert_ok(adapter_init(base, &o, NULL, NULL, &a, &err));
+    assert_ok(adapter_attach(a, m, true, &rt, &err));
+    const struct trainable *t = adapter_trainable(rt);
+    for (size_t i = t->n - a->n_wholes; i < t->n; i++) {
+        bool bias = str_ends(t->params[i].name, ".bias");
+        assert_true(t->params[i].rate == (bias ? 5 : 1) && t->params[i].decay == !bias);
+    }
+    adapter_detach(&rt);
+    adapter_free(&a);
+    model_free(&m);
+    backend_free(&b);
+    checkpoint_free(&base);
+}
+
 static void refusals(void **state) {
     (void)state;
     static const char *const norm[] = {"norm"};
@@ -199,6 +226,7 @@ int main(void) {
         cmocka_unit_test(gradients_are_those_of_full),
         cmocka_unit_test(embeddings_alone),
         cmocka_unit_test(attached_and_detached),
+        cmocka_unit_test(rates_of_lora_plus),
         cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

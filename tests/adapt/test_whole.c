@@ -70,131 +70,116 @@ static struct adapter_options whole_options(const char *method) {
     return o;
 }
 
-static void gradients_are_those_of_full(void **state) {
-    (void)state;
-    struct checkpoint *base = open_qwen2();
-    struct adapter_options o = whole_options("lora");
+/* The base, a model of it on a backend, an adapter of it. */
+struct rig {
+    struct checkpoint *base;
     struct backend *b;
-    struct model *m, *whole;
+    struct model *m;
     struct adapter *a;
     struct adapter_runtime *rt;
+};
+
+static void rig_open(struct rig *r, const struct adapter_options *o, enum dtype compute) {
+    *r = (struct rig){.base = open_qwen2()};
+    assert_ok(backend_open("cpu", compute, &r->b, &err));
+    assert_ok(model_new(r->base, r->b, 16, &r->m, &err));
+    assert_ok(adapter_init(r->base, o, NULL, NULL, &r->a, &err));
+}
+
+static void rig_close(struct rig *r) {
+    adapter_detach(&r->rt);
+    adapter_free(&r->a);
+    model_free(&r->m);
+    backend_free(&r->b);
+    checkpoint_free(&r->base);
+}
+
+/* The gradients of r's wholes on the batch beside those of full fine-tuning. */
+static void compare_with_full(struct rig *r, bool recompute) {
+    struct model *m;
     struct full *full;
-    assert_ok(backend_open("cpu", DT_F32, &b, &err));
-    assert_ok(model_new(base, b, 16, &m, &err));
-    assert_ok(model_new(base, b, 16, &whole, &err));
-    assert_ok(adapter_init(base, &o, NULL, NULL, &a, &err));
-    assert_int_equal(a->n_wholes, 2 + 3 * (size_t)base->config.layers); /* q, k, v have biases */
+    assert_ok(model_new(r->base, r->b, 16, &m, &err));
     assert_ok(full_new(m, &full, &err));
     double want = run_batch(m, false);
-    for (int recompute = 0; recompute < 2; recompute++) {
-        assert_ok(adapter_attach(a, whole, true, &rt, &err));
-        assert_true(run_batch(whole, recompute) == want);
-        const struct trainable *t = adapter_trainable(rt);
-        for (size_t i = t->n - a->n_wholes; i < t->n; i++)
-            expect_equal(&t->params[i], param_named(full_trainable(full), t->params[i].name));
-        assert_int_equal(t->elements, adapter_elements(a));
-        adapter_detach(&rt);
-    }
-    adapter_free(&a);
+    assert_ok(adapter_attach(r->a, r->m, true, &r->rt, &err));
+    assert_true(run_batch(r->m, recompute) == want);
+    const struct trainable *t = adapter_trainable(r->rt);
+    for (size_t i = t->n - r->a->n_wholes; i < t->n; i++)
+        expect_equal(&t->params[i], param_named(full_trainable(full), t->params[i].name));
+    assert_int_equal(t->elements, adapter_elements(r->a));
+    adapter_detach(&r->rt);
     full_free(&full);
-    model_free(&whole);
     model_free(&m);
-    backend_free(&b);
-    checkpoint_free(&base);
+}
+
+static void gradients_are_those_of_full(void **state) {
+    (void)state;
+    struct adapter_options o = whole_options("lora");
+    struct rig r;
+    rig_open(&r, &o, DT_F32);
+    assert_int_equal(r.a->n_wholes,
+                     2 + 3 * (size_t)r.base->config.layers); /* q, k, v have biases */
+    compare_with_full(&r, false);
+    compare_with_full(&r, true);
+    rig_close(&r);
 }
 
 /* Only the embeddings train: the backward pass reaches them though no layer needs it. */
 static void embeddings_alone(void **state) {
     (void)state;
-    struct checkpoint *base = open_qwen2();
+    static const int64_t last[] = {1};
     struct adapter_options o = whole_options("lora");
-    const int64_t last[] = {base->config.layers - 1};
-    struct backend *b;
-    struct model *m, *whole;
-    struct adapter *a;
-    struct adapter_runtime *rt;
-    struct full *full;
+    struct rig r;
     o.n_saved_modules = 1;
     o.bias = BIAS_NONE;
     o.layers = last;
     o.n_layers = 1;
-    assert_ok(backend_open("cpu", DT_F32, &b, &err));
-    assert_ok(model_new(base, b, 16, &m, &err));
-    assert_ok(model_new(base, b, 16, &whole, &err));
-    assert_ok(adapter_init(base, &o, NULL, NULL, &a, &err));
-    assert_int_equal(a->n_wholes, 1);
-    assert_ok(full_new(m, &full, &err));
-    assert_ok(adapter_attach(a, whole, true, &rt, &err));
-    assert_true(run_batch(whole, false) == run_batch(m, false));
-    const char *name = "model.embed_tokens.weight";
-    expect_equal(param_named(adapter_trainable(rt), name), param_named(full_trainable(full), name));
-    adapter_detach(&rt);
-    adapter_free(&a);
-    full_free(&full);
-    model_free(&whole);
-    model_free(&m);
-    backend_free(&b);
-    checkpoint_free(&base);
+    rig_open(&r, &o, DT_F32);
+    assert_int_equal(r.a->n_wholes, 1);
+    compare_with_full(&r, false);
+    rig_close(&r);
 }
 
 /* In bf16 the head is an operand: what is attached counts, and the base is back afterwards. */
 static void attached_and_detached(void **state) {
     (void)state;
-    struct checkpoint *base = open_qwen2();
     struct adapter_options o = whole_options("milora");
-    struct backend *b;
-    struct model *m;
-    struct adapter *a;
-    struct adapter_runtime *rt;
-    assert_ok(backend_open("cpu", DT_BF16, &b, &err));
-    assert_ok(model_new(base, b, 16, &m, &err));
-    const struct tensor embed = m->embed, head = m->head, bias = m->layers[0].linear[MODULE_Q].b;
-    double before = run_batch(m, false);
-    assert_ok(adapter_init(base, &o, NULL, NULL, &a, &err));
-    assert_ok(adapter_attach(a, m, true, &rt, &err));
-    assert_true(run_batch(m, false) == before);
-    adapter_detach(&rt);
-    for (int64_t i = 0; i < a->wholes[1].rows * a->wholes[1].cols; i++)
-        a->wholes[1].value[i] *= 1.5f;
-    assert_int_equal(a->wholes[1].kind, WHOLE_HEAD);
-    assert_ok(adapter_attach(a, m, false, &rt, &err));
-    assert_true(run_batch(m, false) != before);
-    adapter_detach(&rt);
-    assert_memory_equal(&m->embed, &embed, sizeof embed);
-    assert_memory_equal(&m->head, &head, sizeof head);
-    assert_memory_equal(&m->layers[0].linear[MODULE_Q].b, &bias, sizeof bias);
-    assert_null(m->d_head.data);
-    assert_true(run_batch(m, false) == before);
-    adapter_free(&a);
-    model_free(&m);
-    backend_free(&b);
-    checkpoint_free(&base);
+    struct rig r;
+    rig_open(&r, &o, DT_BF16);
+    const struct tensor embed = r.m->embed, head = r.m->head,
+                        bias = r.m->layers[0].linear[MODULE_Q].b;
+    struct whole *whole_head = &r.a->wholes[1];
+    double before = run_batch(r.m, false);
+    assert_ok(adapter_attach(r.a, r.m, true, &r.rt, &err));
+    assert_true(run_batch(r.m, false) == before);
+    adapter_detach(&r.rt);
+    assert_int_equal(whole_head->kind, WHOLE_HEAD);
+    for (int64_t i = 0; i < whole_head->rows * whole_head->cols; i++) whole_head->value[i] *= 1.5f;
+    assert_ok(adapter_attach(r.a, r.m, false, &r.rt, &err));
+    assert_true(run_batch(r.m, false) != before);
+    adapter_detach(&r.rt);
+    assert_memory_equal(&r.m->embed, &embed, sizeof embed);
+    assert_memory_equal(&r.m->head, &head, sizeof head);
+    assert_memory_equal(&r.m->layers[0].linear[MODULE_Q].b, &bias, sizeof bias);
+    assert_null(r.m->d_head.data);
+    assert_true(run_batch(r.m, false) == before);
+    rig_close(&r);
 }
 
 /* PEFT's optimiser for LoRA+ gives B's rate to all vectors, A's to matrices that are not B. */
 static void rates_of_lora_plus(void **state) {
     (void)state;
-    struct checkpoint *base = open_qwen2();
     struct adapter_options o = whole_options("lora_plus");
-    struct backend *b;
-    struct model *m;
-    struct adapter *a;
-    struct adapter_runtime *rt;
+    struct rig r;
     o.lr_ratio = 5;
-    assert_ok(backend_open("cpu", DT_F32, &b, &err));
-    assert_ok(model_new(base, b, 16, &m, &err));
-    assert_ok(adapter_init(base, &o, NULL, NULL, &a, &err));
-    assert_ok(adapter_attach(a, m, true, &rt, &err));
-    const struct trainable *t = adapter_trainable(rt);
-    for (size_t i = t->n - a->n_wholes; i < t->n; i++) {
+    rig_open(&r, &o, DT_F32);
+    assert_ok(adapter_attach(r.a, r.m, true, &r.rt, &err));
+    const struct trainable *t = adapter_trainable(r.rt);
+    for (size_t i = t->n - r.a->n_wholes; i < t->n; i++) {
         bool bias = str_ends(t->params[i].name, ".bias");
         assert_true(t->params[i].rate == (bias ? 5 : 1) && t->params[i].decay == !bias);
     }
-    adapter_detach(&rt);
-    adapter_free(&a);
-    model_free(&m);
-    backend_free(&b);
-    checkpoint_free(&base);
+    rig_close(&r);
 }
 
 static void refusals(void **state) {

@@ -6,41 +6,12 @@
  * Tolerance of s B0 A0 against that of the method without flags: both are products of factors rounded to f32, entries
  * off by 2^-24 each, so an entry of the product by 2 * 2^-24 sum_t |b_t a_t| <= 2^-23 |b| |a| on either side: 2^-22 of
  * the largest ||b_i|| ||a_j|| is allowed. */
-#include "fixture.h"
+#include "logits.h"
 
 #include "adapt/internal.h"
 
-enum { IDS = 8, VOCAB = 40 };
-static const int32_t ids[IDS] = {1, 7, 3, 39, 20, 5, 5, 11};
-
 /* Bits of a combination. */
 enum { RSLORA = 1, DORA = 2, RATIO = 4, COMBINATIONS = 8 };
-
-static void logits_of(struct checkpoint *c, struct adapter *a, float *out) {
-    struct backend *b;
-    struct model *m;
-    struct adapter_runtime *rt = NULL;
-    struct infer *s;
-    struct infer_options o = {.slots = 1, .length = IDS, .max_tokens = IDS, .max_rows = IDS};
-    int32_t slot = 0;
-    int64_t past = 0, n = IDS;
-    assert_ok(backend_open("cpu", DT_F32, &b, &err));
-    assert_ok(model_new(c, b, IDS, &m, &err));
-    if (a) assert_ok(adapter_attach(a, m, false, &rt, &err));
-    assert_ok(infer_new(m, &o, &s, &err));
-    struct infer_call call = {.ids = ids,
-                              .slot = &slot,
-                              .past = &past,
-                              .n = &n,
-                              .n_seqs = 1,
-                              .all_rows = true,
-                              .logits = out};
-    assert_ok(infer_run(s, &call, &err));
-    infer_free(&s);
-    adapter_detach(&rt);
-    model_free(&m);
-    backend_free(&b);
-}
 
 /* A gradient for methods that start from one. */
 static enum mil_status some_gradient(void *ctx, const struct delta *deltas, size_t n,
@@ -180,7 +151,7 @@ static void check_combination(struct checkpoint *base, const struct method *m, i
         check_scale(m, flags, &a->deltas[i]);
         check_start(m, &a->deltas[i], &plain->deltas[i]);
     }
-    logits_of(base, a, with);
+    logits_of(base, a, DT_F32, some_ids, with);
     if (memcmp(with, without, sizeof with) != 0)
         fail_msg("%s with flags %d changes the function at step 0", m->name, flags);
     check_rates(base, a, flags);
@@ -192,7 +163,7 @@ static void every_pair(void **state) {
     struct checkpoint *base = open_base();
     float without[IDS * VOCAB];
     size_t methods = 0;
-    logits_of(base, NULL, without);
+    logits_of(base, NULL, DT_F32, some_ids, without);
     for (const struct method *const *t = method_table(); *t; t++) {
         struct adapter *plain;
         if (!(*t)->adapter) continue;

@@ -6,12 +6,10 @@
  * Tolerance on logits 1e-4, as in test_logits.c.  On merged weights: PEFT adds in f64 and rounds once, as we do, from
  * the same f32 factors, but for A and B of a pair and Lambda's product, which are exact there; so the last bit of
  * f32, 2^-23 relative, where the sums fall on two sides of a rounding boundary. */
-#include "fixture.h"
+#include "logits.h"
 
 #include "adapt/files.h"
 #include "io/json.h"
-
-enum { IDS = 8, VOCAB = 40 };
 
 static const struct {
     const char *name, *base;
@@ -54,32 +52,6 @@ static bool dora_works(struct checkpoint *base, struct adapter *a) {
     return works;
 }
 
-static void logits_of(struct checkpoint *c, struct adapter *a, const int32_t *ids, float *out) {
-    struct backend *b;
-    struct model *m;
-    struct adapter_runtime *rt = NULL;
-    struct infer *s;
-    struct infer_options o = {.slots = 1, .length = IDS, .max_tokens = IDS, .max_rows = IDS};
-    int32_t slot = 0;
-    int64_t past = 0, n = IDS;
-    assert_ok(backend_open("cpu", DT_F32, &b, &err));
-    assert_ok(model_new(c, b, IDS, &m, &err));
-    if (a) assert_ok(adapter_attach(a, m, false, &rt, &err));
-    assert_ok(infer_new(m, &o, &s, &err));
-    struct infer_call call = {.ids = ids,
-                              .slot = &slot,
-                              .past = &past,
-                              .n = &n,
-                              .n_seqs = 1,
-                              .all_rows = true,
-                              .logits = out};
-    assert_ok(infer_run(s, &call, &err));
-    infer_free(&s);
-    adapter_detach(&rt);
-    model_free(&m);
-    backend_free(&b);
-}
-
 struct opened {
     struct checkpoint *base;
     struct st_file *golden;
@@ -108,7 +80,7 @@ static double worst_logit(struct checkpoint *c, struct adapter *a, const struct 
     float have[IDS * VOCAB];
     const float *want = st_find(golden, "logits")->data;
     double worst = 0;
-    logits_of(c, a, st_find(golden, "ids")->data, have);
+    logits_of(c, a, DT_F32, st_find(golden, "ids")->data, have);
     for (int i = 0; i < IDS * VOCAB; i++) worst = fmax(worst, fabs((double)have[i] - want[i]));
     return worst;
 }

@@ -5,13 +5,11 @@
  *
  * Tolerances.  Logits 1e-4: test_logits.c.  Merged weights: W + the change in f64, rounded once to f32; the test sums
  * in another order, 2^-50 of the terms, so one f32 rounding, 2^-24 |W'|, and an absolute 1e-9 where terms cancel. */
-#include "fixture.h"
+#include "logits.h"
 
 #include "adapt/files.h"
 #include "io/gguf.h"
 #include "io/json.h"
-
-enum { IDS = 8, VOCAB = 40 };
 
 static const int64_t one_layer[] = {1};
 static const char *const not_v[] = {"v_proj"};
@@ -117,39 +115,12 @@ static void new_dir(char out[PATH_CAP]) {
     assert_ok(dir_make(out, &err));
 }
 
-static void logits_of(struct checkpoint *c, struct adapter *a, float *out) {
-    static const int32_t ids[IDS] = {1, 7, 3, 39, 20, 5, 5, 11};
-    struct backend *b;
-    struct model *m;
-    struct adapter_runtime *rt = NULL;
-    struct infer *s;
-    struct infer_options o = {.slots = 1, .length = IDS, .max_tokens = IDS, .max_rows = IDS};
-    int32_t slot = 0;
-    int64_t past = 0, n = IDS;
-    assert_ok(backend_open("cpu", DT_F32, &b, &err));
-    assert_ok(model_new(c, b, IDS, &m, &err));
-    if (a) assert_ok(adapter_attach(a, m, false, &rt, &err));
-    assert_ok(infer_new(m, &o, &s, &err));
-    struct infer_call call = {.ids = ids,
-                              .slot = &slot,
-                              .past = &past,
-                              .n = &n,
-                              .n_seqs = 1,
-                              .all_rows = true,
-                              .logits = out};
-    assert_ok(infer_run(s, &call, &err));
-    infer_free(&s);
-    adapter_detach(&rt);
-    model_free(&m);
-    backend_free(&b);
-}
-
 static double distance(struct checkpoint *c, struct adapter *a, struct checkpoint *d,
                        struct adapter *b) {
     float x[IDS * VOCAB], y[IDS * VOCAB];
     double worst = 0;
-    logits_of(c, a, x);
-    logits_of(d, b, y);
+    logits_of(c, a, DT_F32, some_ids, x);
+    logits_of(d, b, DT_F32, some_ids, y);
     for (int i = 0; i < IDS * VOCAB; i++) worst = fmax(worst, fabs((double)x[i] - y[i]));
     return worst;
 }

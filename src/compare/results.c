@@ -54,7 +54,8 @@ enum mil_status results_open(struct results_store *s, const struct compare_plan 
     s->cells = mem_calloc(MEM_OTHER, p->n_cells, sizeof *s->cells);
     s->rows = mem_calloc(MEM_OTHER, n, sizeof *s->rows);
     s->rows_read = mem_calloc(MEM_OTHER, n, sizeof *s->rows_read);
-    return s->cells && s->rows && s->rows_read ? MIL_OK : error_nomem(err, 0);
+    s->how = mem_calloc(MEM_OTHER, n + p->n_tasks, sizeof *s->how);
+    return s->cells && s->rows && s->rows_read && s->how ? MIL_OK : error_nomem(err, 0);
 }
 
 void results_release(struct results_store *s) {
@@ -64,6 +65,7 @@ void results_release(struct results_store *s) {
     mem_free(s->cells);
     mem_free(s->rows);
     mem_free(s->rows_read);
+    mem_free(s->how);
     json_decref(s->machine);
     memset(s, 0, sizeof *s);
 }
@@ -92,30 +94,9 @@ enum mil_status results_keep_machine(struct results_store *s, struct mil_error *
 
 /* ---- tasks */
 
-static json_t *task_json(struct results_job *job, size_t i) {
-    const struct compare_task *t = &job->plan->tasks[i];
-    json_t *o = json_object(), *file = NULL;
-    if (job->plan->base) file = results_eval_file(job, BASE_CELL, i);
-    for (size_t c = 0; !file && c < job->plan->n_cells; c++) file = results_eval_file(job, c, i);
-    const char *metric = json_string_value(json_object_get(file, "metric"));
-    const json_t *n = json_object_get(file, "n");
-    results_put(job, o, "id", json_string(t->name));
-    results_put(job, o, "task", json_string(t->task));
-    results_put(job, o, "metric", text_or_null(metric));
-    results_put(job, o, "protocol",
-                text_or_null(json_string_value(json_object_get(file, "protocol"))));
-    results_put(job, o, "n",
-                json_is_integer(n) ? json_integer(json_integer_value(n)) : json_null());
-    results_put(job, o, "share", json_boolean(t->share));
-    results_put(job, o, "averaged", json_boolean(t->averaged));
-    results_put(job, o, "higher_is_better", json_boolean(t->higher_is_better));
-    json_decref(file);
-    return o;
-}
-
 static json_t *tasks_json(struct results_job *job) {
     json_t *list = json_array();
-    for (size_t i = 0; i < job->plan->n_tasks; i++) results_append(job, list, task_json(job, i));
+    for (size_t i = 0; i < job->plan->n_tasks; i++) results_append(job, list, results_task(job, i));
     return list;
 }
 
@@ -211,9 +192,9 @@ enum mil_status results_build(struct results_store *s, json_t **out, struct mil_
     results_put(&job, o, "model", json_string(s->plan->model));
     results_put(&job, o, "machine", json_incref(s->machine));
     results_put(&job, o, "baseline", text_or_null(s->plan->baseline));
-    results_put(&job, o, "tasks", tasks_json(&job));
-    json_t *groups = groups_json(&job);
-    results_put(&job, o, "base", base_json(&job, groups));
+    json_t *groups = groups_json(&job), *base = base_json(&job, groups);
+    results_put(&job, o, "tasks", tasks_json(&job)); /* of evaluations that were read by now */
+    results_put(&job, o, "base", base);
     results_put(&job, o, "groups", groups);
     results_put(&job, o, "failures", failures_json(&job));
     if (job.status != MIL_OK) {

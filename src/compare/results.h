@@ -8,12 +8,22 @@
 
 #include "compare/folder.h"
 #include "compare/rows.h"
+#include "io/hash.h"
+
+/* What an evaluation says of itself: two values are comparable only where these agree. */
+struct graded_how {
+    bool known;
+    char protocol[HASH_HEX]; /* hash of its words */
+    char data[HASH_HEX];     /* "" where the file does not say */
+    char program[64];
+};
 
 struct results_store {
     const struct compare_plan *plan;
     json_t **cells;           /* of cells that are done */
     struct graded_rows *rows; /* by cell and task */
     bool *rows_read;
+    struct graded_how *how; /* by cell and task; the untouched model's after all cells */
     json_t *machine;
 };
 enum mil_status results_open(struct results_store *s, const struct compare_plan *p,
@@ -45,8 +55,11 @@ double results_at(const json_t *object, const char *const *path);
 /* results_cell.c: a cell's object; the same `scores` of the untouched model. */
 json_t *results_cell(struct results_job *job, size_t cell);
 json_t *results_scores(struct results_job *job, size_t cell);
-/* A cell's evaluation file of a task: new reference or NULL; what it says of metric and protocol. */
+/* A cell's evaluation file of a task: new reference or NULL. */
 json_t *results_eval_file(struct results_job *job, size_t cell, size_t task);
+/* results_task.c: keep how that file was graded; a task's object, once all cells are noted. */
+void results_note_how(struct results_job *job, size_t cell, size_t task, const json_t *file);
+json_t *results_task(struct results_job *job, size_t task);
 /* results_group.c: `summary` and `difference` of groups whose `cells` are there. */
 void results_summarise(struct results_job *job, json_t *groups);
 

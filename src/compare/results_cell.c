@@ -41,6 +41,7 @@ json_t *results_scores(struct results_job *job, size_t cell) {
     for (size_t i = 0; i < job->plan->n_tasks; i++) {
         json_t *file = results_eval_file(job, cell, i);
         if (file) results_put(job, o, job->plan->tasks[i].name, pick(job, file, keys));
+        if (file) results_note_how(job, cell, i, file);
         json_decref(file);
     }
     return o;

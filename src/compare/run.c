@@ -269,16 +269,32 @@ static enum mil_status choose_cells(struct runner *r, struct mil_error *err) {
     return MIL_OK;
 }
 
+/* Files of a cell that is done may have been taken away, to have those steps done anew. */
+static enum mil_status is_whole(struct runner *r, size_t cell, bool *out, struct mil_error *err) {
+    struct compare_step steps[COMPARE_STEPS];
+    size_t n = steps_list(r->plan, cell, steps);
+    json_t *usage = NULL;
+    TRY(usage_read(r->plan, cell, &usage, err));
+    enum mil_status st = MIL_OK;
+    *out = true;
+    for (size_t i = 0; i < n && st == MIL_OK && *out; i++)
+        st = step_is_done(r->plan, cell, &steps[i], usage, out, err);
+    json_decref(usage);
+    return st;
+}
+
 /* A cell that failed is left alone, unless it shall be tried again. */
 static enum mil_status is_settled(struct runner *r, size_t cell, bool *out, struct mil_error *err) {
     json_t *state;
     char path[PATH_CAP];
     TRY(cell_state_read(r->plan, cell, &state, err));
     const char *status = json_string_value(json_object_get(state, "status"));
-    bool again = status && strcmp(status, "failed") == 0 && r->options->retry_failed;
-    *out = status && !again;
+    bool failed = status && strcmp(status, "failed") == 0;
+    *out = status && !(failed && r->options->retry_failed);
     json_decref(state);
-    if (!again) return MIL_OK;
+    if (!status) return MIL_OK;
+    if (!failed) TRY(is_whole(r, cell, out, err));
+    if (*out) return MIL_OK;
     TRY(folder_path(r->plan, cell, "cell.json", path, err));
     return unlink(path) == 0 || errno == ENOENT ? MIL_OK : error_errno(err, errno, "%s", path);
 }

@@ -205,6 +205,39 @@ static void test_whole(void **state) {
                "whole/cells/milora/seed-2/eval-exact_match.json"));
 }
 
+/* What is taken away of a cell that is done is made again, and nothing else. */
+static void test_taken_away(void **state) {
+    json_t *want = timeless("whole");
+    (void)state;
+    fresh();
+    assert_int_equal(unlink("whole/cells/lora/seed-2/eval-ppl.json"), 0);
+    assert_int_equal(unlink("whole/cells/milora/seed-1/forgetting.json"), 0);
+    assert_ok(compare("whole", NULL, false, NULL));
+    assert_int_equal(calls(), 2);
+    assert_true(called("analyze forgetting"));
+    json_t *got = timeless("whole");
+    assert_true(json_equal(got, want));
+    json_decref(got);
+    json_decref(want);
+}
+
+/* Rows graded so far are taken up by the version that graded them, and by no other. */
+static void test_upgraded(void **state) {
+    static const char *const programs[] = {"milora " MILORA_VERSION, "milora 0.0.1"};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        char text[200];
+        fresh();
+        unlink("whole/cells/lora/seed-1/eval-exact_match.json");
+        snprintf(text, sizeof text, "{\"version\": 1, \"settings\": {\"program\": \"%s\"}}",
+                 programs[i]);
+        rig_write("whole/cells/lora/seed-1/samples-exact_match.jsonl.run.json", text);
+        assert_ok(compare("whole", NULL, false, NULL));
+        assert_int_equal(calls(), 1);
+        assert_true(called("--resume") == (i == 0));
+    }
+}
+
 static pid_t start(const char *out) {
     pid_t pid = fork();
     if (pid == 0) _exit(compare(out, NULL, false, NULL) == MIL_OK ? 0 : 1);
@@ -436,11 +469,12 @@ static int setup(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),   cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_failed),  cmocka_unit_test(test_base_refuses),
-        cmocka_unit_test(test_stopped), cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_only),    cmocka_unit_test(test_keep_none),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_whole),      cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_taken_away), cmocka_unit_test(test_upgraded),
+        cmocka_unit_test(test_failed),     cmocka_unit_test(test_base_refuses),
+        cmocka_unit_test(test_stopped),    cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_only),       cmocka_unit_test(test_keep_none),
+        cmocka_unit_test(test_refused),    cmocka_unit_test(test_usage),
         cmocka_unit_test(test_tick),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

@@ -240,6 +240,77 @@ static void test_parts(void **state) {
     close_plan();
 }
 
+/* The average is of the tasks that count in it; they all have to be there, the others need not. */
+static void test_average(void **state) {
+    json_t *r = NULL;
+    (void)state;
+    open_plan(RIG_HEAD "methods: [lora]\nseeds: [1, 2]\ntasks:\n"
+                       "  - {name: A, task: exact_match, data: test.jsonl}\n"
+                       "  - {name: B, task: exact_match, data: test.jsonl}\n"
+                       "  - {name: C, task: exact_match, data: test.jsonl, average: false}\n");
+    put("cells/lora/seed-1", "eval-a.json", "{\"metric\": \"accuracy\", \"value\": 0.5}");
+    put("cells/lora/seed-1", "eval-b.json", "{\"metric\": \"accuracy\", \"value\": 0.25}");
+    put("cells/lora/seed-2", "eval-a.json", "{\"metric\": \"accuracy\", \"value\": 1.0}");
+    put("cells/lora/seed-2", "eval-c.json", "{\"metric\": \"accuracy\", \"value\": 1.0}");
+    assert_ok(results_build(&store, &r, &err));
+    assert_true(json_is_true(at(r, "tasks/1/averaged")) &&
+                json_is_false(at(r, "tasks/2/averaged")));
+    assert_true(json_number_value(at(r, "groups/0/cells/0/average")) == 0.375);
+    assert_true(json_is_null(at(r, "groups/0/cells/1/average")));
+    make_pages(r);
+    json_decref(r);
+    for (size_t i = 0; i < 3; i++) {
+        static const char *const names[] = {"out/cells/lora/seed-1/eval-a.json",
+                                            "out/cells/lora/seed-1/eval-b.json",
+                                            "out/cells/lora/seed-2/eval-c.json"};
+        unlink(names[i]);
+    }
+    close_plan();
+}
+
+static void grade(const char *cell, const char *protocol, const char *data, const char *program) {
+    char text[300];
+    snprintf(text, sizeof text,
+             "{\"metric\": \"accuracy\", \"value\": 0.5, \"protocol\": \"%s\", "
+             "\"data_hash\": \"%s\", \"program\": \"%s\"}",
+             protocol, data, program);
+    put(cell, "eval-exact_match.json", text);
+}
+
+/* Evaluations that say otherwise than the first one are listed, and both pages say so. */
+static void test_unlike(void **state) {
+    json_t *r = NULL;
+    struct str page = {0};
+    (void)state;
+    open_plan(TWO);
+    unlink("out/cells/full/seed-1/eval-exact_match.json");
+    grade("base", "p", "d", "milora 1");
+    grade("cells/lora/seed-1", "p", "d", "milora 1");
+    assert_ok(results_build(&store, &r, &err));
+    assert_int_equal(json_array_size(at(r, "tasks/0/unlike")), 0);
+    assert_string_equal(json_string_value(at(r, "tasks/0/data_hash")), "d");
+    assert_ok(report_markdown(r, &page, &err));
+    assert_null(strstr(str_c(&page), "comparable with it"));
+    json_decref(r);
+    grade("cells/lora/seed-2", "p", "e", "milora 2");
+    grade("cells/full/seed-1", "p", "", "milora 1"); /* does not say: no difference */
+    grade("cells/full/seed-2", "q", "d", "milora 1");
+    assert_ok(results_build(&store, &r, &err));
+    assert_int_equal(json_array_size(at(r, "tasks/0/unlike")), 2);
+    assert_string_equal(json_string_value(at(r, "tasks/0/unlike/0/cell")), "lora/seed-2");
+    assert_string_equal(json_string_value(at(r, "tasks/0/unlike/0/what/0")), "data");
+    assert_string_equal(json_string_value(at(r, "tasks/0/unlike/0/what/1")), "program");
+    assert_string_equal(json_string_value(at(r, "tasks/0/unlike/1/what/0")), "protocol");
+    str_reset(&page);
+    assert_ok(report_markdown(r, &page, &err));
+    assert_non_null(strstr(str_c(&page), "exact\\_match in lora/seed-2 and 1 more (other data, "
+                                         "program)"));
+    str_release(&page);
+    make_pages(r);
+    json_decref(r);
+    close_plan();
+}
+
 /* Files that are not what they should be are named. */
 static void test_broken(void **state) {
     static const struct {
@@ -300,6 +371,7 @@ int main(void) {
         cmocka_unit_test(test_thinned), cmocka_unit_test(test_log_lines),
         cmocka_unit_test(test_rows),    cmocka_unit_test(test_bad_rows),
         cmocka_unit_test(test_empty),   cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_average), cmocka_unit_test(test_unlike),
         cmocka_unit_test(test_broken),  cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

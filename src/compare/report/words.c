@@ -245,9 +245,34 @@ static void say_cells(const struct report *r, struct str *out) {
     str_add(out, "; means are over what is done.");
 }
 
+/* "GSM8K: data in lora/seed-2 and 3 more" for each task whose values were not graded alike. */
+static void say_unlike(const struct report *r, struct str *out) {
+    bool any = false;
+    for (size_t i = 0; i < r->n_tasks; i++) {
+        const json_t *list = report_at(report_task(r, i), "unlike");
+        const json_t *first = json_array_get(list, 0), *what = report_at(first, "what");
+        size_t n = json_array_size(list);
+        if (!n) continue;
+        str_add(out, any ? "; "
+                         : "Not graded like the first evaluation of the task, so not "
+                           "comparable with it: ");
+        any = true;
+        str_addf(out, "%s in %s", report_text(report_task(r, i), "id"), report_text(first, "cell"));
+        if (n > 1) str_addf(out, " and %zu more", n - 1);
+        str_add(out, " (other ");
+        for (size_t k = 0; k < json_array_size(what); k++) {
+            const char *word = json_string_value(json_array_get(what, k));
+            str_addf(out, "%s%s", k ? ", " : "", word ? word : "");
+        }
+        str_add(out, ")");
+    }
+    if (any) str_add(out, ". Take those evaluations' files away, and they are graded anew.");
+}
+
 bool report_statement(const struct report *r, size_t i, struct str *out) {
     static void (*const say[])(const struct report *, struct str *) = {
-        say_cells, say_best, say_difference, say_multiplicity, say_forgetting, say_cost, say_base};
+        say_cells,        say_unlike,     say_best, say_difference,
+        say_multiplicity, say_forgetting, say_cost, say_base};
     if (i >= sizeof say / sizeof *say) return false;
     say[i](r, out);
     return true;

@@ -73,16 +73,24 @@ enum mil_status plan_known(const struct compare_plan *p, const json_t *object, c
     return MIL_OK;
 }
 
+/* One more letter; hyphens do not begin a name and do not follow each other, dots do not begin one. */
+static bool add_letter(char c, char *out, size_t *n, size_t cap) {
+    if (c >= 'A' && c <= 'Z') c = (char)(c - 'A' + 'a');
+    bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
+    if (!plain) c = '-';
+    if ((c == '-' || c == '.') && (*n == 0 || (c == '-' && out[*n - 1] == '-'))) return true;
+    if (*n + 1 >= cap) return false;
+    out[(*n)++] = c;
+    return true;
+}
+
 bool plan_slug(const char *text, char *out, size_t cap) {
     size_t n = 0;
     for (const char *s = text; *s; s++) {
-        char c = *s;
-        if (c >= 'A' && c <= 'Z') c = (char)(c - 'A' + 'a');
-        bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
-        if (!plain) c = '-';
-        if ((c == '-' || c == '.') && (n == 0 || (c == '-' && out[n - 1] == '-'))) continue;
-        if (n + 1 >= cap) return false;
-        out[n++] = c;
+        /* LoRA+ is another method than LoRA */
+        for (const char *c = *s == '+' ? "-plus-" : ""; *c; c++)
+            if (!add_letter(*c, out, &n, cap)) return false;
+        if (*s != '+' && !add_letter(*s, out, &n, cap)) return false;
     }
     while (n > 0 && out[n - 1] == '-') n--;
     if (n == 0) out[n++] = 'x';

@@ -106,7 +106,8 @@ void plan_place(const struct compare_plan *p, const char *dotted, char out[400])
 /* Members of an object are among `known` (NULL-terminated). */
 enum mil_status plan_known(const struct compare_plan *p, const json_t *object, const char *dotted,
                            const char *const *known, struct mil_error *err);
-/* Lower-case letters, digits, . _ -; never empty, never begins with a dot.  false: too long. */
+/* Lower-case letters, digits, . _ - ("plus" for +); never empty, never begins with a dot.  false:
+ * too long. */
 bool plan_slug(const char *text, char *out, size_t cap);
 /* A value as text: strings bare, lists with commas, numbers as JSON has them.  Appended. */
 void plan_value_text(const json_t *value, struct str *out);

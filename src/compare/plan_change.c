@@ -9,7 +9,7 @@
 
 /* Values that are texts whatever they look like: paths hold ':' and '#'. */
 static bool is_text(const char *dotted) {
-    static const char *const plain[] = {"title", "output_dir", "recipe", "baseline"};
+    static const char *const plain[] = {"title", "output_dir", "recipe"};
     const char *last = strrchr(dotted, '.');
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         if (strcmp(dotted, plain[i]) == 0) return true;

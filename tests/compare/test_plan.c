@@ -57,7 +57,7 @@ static void test_defaults(void **state) {
     read_plan(RIG_HEAD "methods: [milora, {name: 'PiSSA''s +', method: pissa}]\n" RIG_TASKS);
     assert_int_equal(plan.n_cells, 2);
     assert_id(0, "milora/seed-9"); /* the recipe's seed */
-    assert_id(1, "pissa-s/seed-9");
+    assert_id(1, "pissa-s-plus/seed-9");
     assert_null(plan.baseline);
     assert_true(plan.base && plan.keep == KEEP_ADAPTERS);
     assert_int_equal(steps_list(&plan, 0, steps), 4);
@@ -105,13 +105,21 @@ static void test_paths(void **state) {
 }
 
 static void test_assignments(void **state) {
-    static const char *const words[] = {"seeds=[4]", "train.r=2", "tasks.0.limit=20",
-                                        "output_dir=a #b", "methods.1.learning_rate=1e-5"};
+    static const char *const words[] = {"seeds=[4]",
+                                        "train.r=2",
+                                        "tasks.0.limit=20",
+                                        "output_dir=a #b",
+                                        "methods.1.learning_rate=1e-5",
+                                        "baseline=null"};
     struct config c;
     (void)state;
-    const char *text =
-        RIG_HEAD "methods: [lora, {name: m, method: milora}]\nseeds: [1, 2]\n" RIG_TASKS;
+    const char *text = RIG_HEAD
+        "methods: [lora, {name: m, method: milora}]\nseeds: [1, 2]\nbaseline: m\n" RIG_TASKS;
     assert_ok(read_text(text, words, 5));
+    assert_string_equal(plan.baseline, "m");
+    plan_release_all(&plan);
+    assert_ok(read_text(text, words, 6));
+    assert_string_equal(plan.baseline, "lora"); /* null: the default */
     assert_int_equal(plan.n_cells, 2);
     assert_string_equal(plan.output_dir, "a #b");
     assert_int_equal(json_integer_value(json_object_get(plan.tasks[0].options, "limit")), 20);

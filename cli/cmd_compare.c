@@ -18,13 +18,20 @@ struct compare_args {
 
 /* ---- while it runs */
 
+/* ctx: size_t, the last cell whose beginning was told; a log then shows life before its first step
+ * has ended. */
 static void on_progress(void *ctx, const struct mil_compare_progress *p) {
     char seconds[32], left[32] = "?", line[1200];
-    (void)ctx;
+    size_t *begun = ctx;
     mil_format_seconds(seconds, p->seconds);
     if (p->left >= 0) mil_format_seconds(left, p->left);
     switch (p->event) {
     case MIL_COMPARE_BEGIN:
+        if (*begun != p->index)
+            screen_line("[%zu/%zu] %s | %s begins | ETA %s", p->index, p->total, p->cell, p->step,
+                        left);
+        *begun = p->index;
+        break;
     case MIL_COMPARE_WAIT:
         screen_progress("[%zu/%zu] %s | %s | %s | ETA %s", p->index, p->total, p->cell, p->step,
                         seconds, left);
@@ -159,6 +166,7 @@ static enum mil_status print_results(const struct compare_args *args,
 static enum mil_status compare(const struct compare_args *args, struct mil_error *err) {
     static struct mil_compare_result result;
     char program[4096];
+    size_t begun = 0;
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
     if (n < 0) return cli_fail(err, MIL_IO, "/proc/self/exe: cannot be read");
     program[n] = '\0';
@@ -171,7 +179,7 @@ static enum mil_status compare(const struct compare_args *args, struct mil_error
                                           .report_only = args->report_only,
                                           .threads = common.threads};
     cli_catch_stop();
-    enum mil_status st = mil_compare_run(&options, on_progress, NULL, &result, err);
+    enum mil_status st = mil_compare_run(&options, on_progress, &begun, &result, err);
     screen_clear();
     if (st == MIL_OK) st = print_results(args, &result, err);
     if (st != MIL_OK || result.failed == 0 || args->report_only) return st;

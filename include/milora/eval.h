@@ -73,7 +73,8 @@ typedef int (*mil_eval_progress_fn)(void *ctx, const struct mil_eval_progress *p
 #define MIL_EVAL_VALUES 48
 struct mil_eval_result {
     char task[32], metric[32], grader[32], template_name[32];
-    char data[4096];         /* path as given */
+    char data[4096];         /* path of the file that was read */
+    char data_hash[33];      /* of its bytes: XXH3, 128 bits, in hexadecimal */
     char protocol[1024];     /* in words */
     int64_t n;               /* rows graded, or tokens scored */
     double value, std_error; /* accuracy in [0, 1] with sqrt(p (1 - p) / n); perplexity with the

@@ -105,12 +105,13 @@ static json_t *values_json(const struct mil_eval_result *r) {
 /* NULL without memory. */
 static json_t *result_json(const mil_model *model, const struct mil_eval_result *r) {
     return json_pack(
-        "{s:i, s:s, s:s, s:s, s:o, s:o, s:I, s:s, s:s, s:s, s:s, s:o, s:s, s:o, s:o}", "version",
-        RESULT_VERSION, "program", "milora " MILORA_VERSION, "task", r->task, "metric", r->metric,
-        "value", number(r->value), "std_error", number(r->std_error), "n", (json_int_t)r->n,
-        "protocol", r->protocol, "grader", r->grader, "template", r->template_name, "model",
-        model->checkpoint->path, "adapter", adapter_json(model->adapter), "backend",
-        backend_describe(model->backend), "settings", settings_json(r), "values", values_json(r));
+        "{s:i, s:s, s:s, s:s, s:o, s:o, s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:o, s:o}",
+        "version", RESULT_VERSION, "program", "milora " MILORA_VERSION, "task", r->task, "metric",
+        r->metric, "value", number(r->value), "std_error", number(r->std_error), "n",
+        (json_int_t)r->n, "protocol", r->protocol, "data_hash", r->data_hash, "grader", r->grader,
+        "template", r->template_name, "model", model->checkpoint->path, "adapter",
+        adapter_json(model->adapter), "backend", backend_describe(model->backend), "settings",
+        settings_json(r), "values", values_json(r));
 }
 
 static enum mil_status result_root(const mil_model *model, const struct mil_eval_result *r,

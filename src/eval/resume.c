@@ -10,8 +10,6 @@
 
 #include <string.h>
 
-#include "io/hash.h"
-
 enum { RECORD_VERSION = 1 };
 #define RECORD_SUFFIX ".run.json"
 
@@ -22,29 +20,12 @@ static enum mil_status record_path(const char *samples, char out[PATH_CAP], stru
                      (int)(PATH_CAP - sizeof RECORD_SUFFIX));
 }
 
-static enum mil_status hash_file(const char *path, char out[HASH_HEX], struct mil_error *err) {
-    struct mapped_file file;
-    struct hash *h = hash_new();
-    if (!h) return error_nomem(err, 0);
-    enum mil_status st = file_map(path, &file, err);
-    if (st == MIL_OK) {
-        if (file.size > 0) hash_add(h, file.data, file.size);
-        hash_hex(h, out);
-        file_unmap(&file);
-    }
-    hash_free(&h);
-    return st;
-}
-
 enum mil_status resume_settings(const struct task_run *run, json_t **out, struct mil_error *err) {
     const struct mil_eval_options *o = run->options;
-    char hash[HASH_HEX] = "";
-    *out = NULL;
-    if (o->samples_path) TRY(hash_file(run->data_path, hash, err)); /* else nobody reads it */
-    *out = json_pack("{s:s, s:s, s:s, s:s, s:s?, s:s?, s:s, s:I, s:I}", "program",
+    *out = json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s?, s:s, s:I, s:I}", "program",
                      "milora " MILORA_VERSION, "task", run->task->name, "scoring",
-                     o->scoring ? o->scoring : "generate", "data", hash, "model", run->model_hash,
-                     "adapter", run->adapter_hash, "compute_dtype",
+                     o->scoring ? o->scoring : "generate", "data", run->data_hash, "model",
+                     run->model_hash, "adapter", run->adapter_hash, "compute_dtype",
                      dtype_name(backend_act(run->model->backend)), "seed", (json_int_t)o->seed,
                      "limit", (json_int_t)o->limit);
     return *out ? MIL_OK : error_nomem(err, 0);

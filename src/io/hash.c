@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <xxhash.h>
 
-#include "core/error.h"
 #include "core/mem.h"
+#include "io/file.h"
 
 struct hash {
     XXH3_state_t state;
@@ -37,4 +37,18 @@ void hash_free(struct hash **h) {
     if (!h) return;
     mem_free(*h);
     *h = NULL;
+}
+
+enum mil_status hash_file(const char *path, char out[HASH_HEX], struct mil_error *err) {
+    struct mapped_file file;
+    TRY(file_map(path, &file, err));
+    struct hash *h = hash_new();
+    if (h) {
+        hash_add(h, file.data, file.size);
+        hash_hex(h, out);
+    }
+    file_unmap(&file);
+    if (!h) return error_nomem(err, sizeof *h);
+    hash_free(&h);
+    return MIL_OK;
 }

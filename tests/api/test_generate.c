@@ -253,6 +253,8 @@ static void results(void **state) {
     assert_string_equal(json_string_value(json_object_get(file, "metric")), "accuracy");
     assert_string_equal(json_string_value(json_object_get(file, "protocol")), r.protocol);
     assert_string_equal(json_string_value(json_object_get(file, "data")), TAUGHT "/rows.jsonl");
+    assert_string_equal(json_string_value(json_object_get(file, "data_hash")), r.data_hash);
+    assert_int_equal(strlen(r.data_hash), 32);
     assert_string_equal(json_string_value(json_object_get(file, "model")), TAUGHT);
     assert_true(json_is_null(json_object_get(file, "adapter")));
     assert_true(json_real_value(json_object_get(file, "value")) == r.value);

@@ -8,6 +8,7 @@
 
 #include "eval/graders/grade.h"
 #include "eval/outputs.h"
+#include "io/hash.h"
 
 #define ROWS TEST_DATA "/taught/rows.jsonl"
 enum { TEXT_CAP = 1 << 17 };
@@ -347,6 +348,30 @@ static void mismatches(void **state) {
     assert_ok(task_evaluate(&run, "exact_match", &r, &err));
     slurp(b->samples, after);
     assert_string_equal(before, after);
+}
+
+/* A result names its data by their bytes: under another name the same, one byte more another. */
+static void data_hash(void **state) {
+    struct bench *b = *state;
+    static char rows[TEXT_CAP];
+    struct mil_error err = {0};
+    struct mil_eval_result first, again;
+    char hash[HASH_HEX];
+    struct mil_eval_options o = {.max_new_tokens = 1, .limit = 1};
+    struct task_run run = run_of(b, ROWS, &o);
+    assert_ok(hash_file(ROWS, hash, &err));
+    assert_ok(task_evaluate(&run, "exact_match", &first, &err));
+    assert_string_equal(first.data_hash, hash);
+    size_t n = slurp(ROWS, rows);
+    run.data_path = b->other;
+    spill(b->other, rows, n);
+    assert_ok(task_evaluate(&run, "exact_match", &again, &err));
+    assert_string_equal(again.data_hash, hash);
+    rows[n] = '\n';
+    spill(b->other, rows, n + 1);
+    assert_ok(task_evaluate(&run, "exact_match", &again, &err));
+    assert_string_not_equal(again.data_hash, hash);
+    assert_int_equal(strlen(again.data_hash), strlen(hash));
 }
 
 /* ---- hostile files ---- */
@@ -754,11 +779,11 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batches),      cmocka_unit_test(graders),
         cmocka_unit_test(resume),       cmocka_unit_test(limit_grows),
-        cmocka_unit_test(mismatches),   cmocka_unit_test(hostile),
-        cmocka_unit_test(several),      cmocka_unit_test(stop_strings),
-        cmocka_unit_test(opening),      cmocka_unit_test(refused),
-        cmocka_unit_test(directories),  cmocka_unit_test(shared_data),
-        cmocka_unit_test(alpaca_eval),  cmocka_unit_test(disks),
-        cmocka_unit_test(out_of_memory)};
+        cmocka_unit_test(mismatches),   cmocka_unit_test(data_hash),
+        cmocka_unit_test(hostile),      cmocka_unit_test(several),
+        cmocka_unit_test(stop_strings), cmocka_unit_test(opening),
+        cmocka_unit_test(refused),      cmocka_unit_test(directories),
+        cmocka_unit_test(shared_data),  cmocka_unit_test(alpaca_eval),
+        cmocka_unit_test(disks),        cmocka_unit_test(out_of_memory)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -114,12 +114,30 @@ static void hashes_are_those_of_xxhsum(void **state) {
     hash_free(&h);
 }
 
+static void a_file_is_its_bytes(void **state) {
+    (void)state;
+    char hex[HASH_HEX];
+    struct mil_error err = {0};
+    put_bytes(path, "abc", 3);
+    assert_ok(hash_file(path, hex, &err));
+    assert_string_equal(hex, "06b05ab6733a618578af5f94892f3950");
+    put_bytes(path, "", 0);
+    assert_ok(hash_file(path, hex, &err));
+    assert_string_equal(hex, "99aa06d3014798d86001c324468d497f");
+    mem_fail_after(0);
+    enum mil_status st = hash_file(path, hex, &err);
+    mem_fail_after(-1);
+    assert_int_equal(st, MIL_NOMEM);
+    assert_fails(hash_file("/nonexistent/x", hex, &err), MIL_ACCESS, "/nonexistent/x");
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(arrays_go_there_and_back),
         TEST(broken_arrays_are_refused),
         TEST(hashes_are_those_of_xxhsum),
+        TEST(a_file_is_its_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/hash.h"
+
 #define FILES(...)                                                                                 \
     .files = (const char *const[]) {                                                               \
         __VA_ARGS__, NULL                                                                          \
@@ -240,14 +242,18 @@ enum mil_status task_check(struct task_run *run, const char *name, struct mil_er
     return path_exists(path) ? MIL_OK : error_errno(err, ENOENT, "%s", path);
 }
 
+_Static_assert(sizeof((struct mil_eval_result *)0)->data_hash == HASH_HEX, "room for a hash");
+
 enum mil_status task_evaluate(struct task_run *run, const char *name,
                               struct mil_eval_result *result, struct mil_error *err) {
     char path[PATH_CAP];
     task_fn fn;
     memset(result, 0, sizeof *result);
     TRY(prepare(run, name, &fn, path, err));
+    TRY(hash_file(path, result->data_hash, err));
     struct task_run found = *run;
     found.data_path = path;
+    found.data_hash = result->data_hash;
     bool likelihood = fn != run->task->run;
     snprintf(result->task, sizeof result->task, "%s", run->task->name);
     snprintf(result->metric, sizeof result->metric, "%s", likelihood ? "acc" : run->task->metric);

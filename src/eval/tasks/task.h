@@ -19,6 +19,7 @@ struct task_run {
     const struct tokenizer *tokenizer; /* NULL: the model has none */
     int64_t positions;                 /* of the handle */
     const char *data_path;             /* a file: task_evaluate has looked into a directory */
+    const char *data_hash;             /* of its bytes, by task_evaluate too */
     const struct mil_eval_options *options;
     /* Who the model and its adapter are, by content: a run is resumed only with the same.  NULL
      * without an adapter, and where nobody asks. */

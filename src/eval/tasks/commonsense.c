@@ -23,7 +23,7 @@ static enum verdict grade(const struct match_rules *rules, const char *output, c
                           const char *reference, struct str *extracted) {
     (void)reference;
     if (!grade_first_choice(output, rules->choices, extracted)) return VERDICT_UNPARSED;
-    return strcmp(str_c(extracted), want) == 0 ? VERDICT_RIGHT : VERDICT_WRONG;
+    return verdict_of(strcmp(str_c(extracted), want) == 0);
 }
 
 static const char *const booleans[] = {"true", "false", NULL};

@@ -22,7 +22,7 @@ static enum verdict grade(const struct match_rules *rules, const char *output, c
         right = other.len > 0 && strcmp(str_c(extracted), str_c(&other)) == 0;
     if (other.failed) extracted->failed = true; /* out of memory: the caller asks extracted */
     str_release(&other);
-    return right ? VERDICT_RIGHT : VERDICT_WRONG;
+    return verdict_of(right);
 }
 
 static const struct grader strict = {

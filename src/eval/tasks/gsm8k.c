@@ -11,6 +11,7 @@
 
 #include "eval/graders/grade.h"
 #include "eval/graders/grade_metamath.h"
+#include "eval/tasks/metamath.h"
 #include "eval/tasks/task.h"
 
 static bool truth(const struct match_rules *rules, const struct eval_row *row, struct str *out) {
@@ -18,16 +19,12 @@ static bool truth(const struct match_rules *rules, const struct eval_row *row, s
     return row->truth && grade_hash_number(row->truth, out);
 }
 
-static enum verdict judged(bool right) {
-    return right ? VERDICT_RIGHT : VERDICT_WRONG;
-}
-
 static enum verdict grade_strict(const struct match_rules *rules, const char *output,
                                  const char *want, const char *reference, struct str *extracted) {
     (void)rules;
     (void)reference;
     if (!grade_marked_number(output, extracted)) return VERDICT_UNPARSED;
-    return judged(strcmp(str_c(extracted), want) == 0);
+    return verdict_of(strcmp(str_c(extracted), want) == 0);
 }
 
 static enum verdict grade_pissa(const struct match_rules *rules, const char *output,
@@ -36,7 +33,7 @@ static enum verdict grade_pissa(const struct match_rules *rules, const char *out
     (void)rules;
     (void)reference;
     if (!metamath_number(output, extracted, &value)) return VERDICT_UNPARSED;
-    return judged(value == strtod(want, NULL));
+    return verdict_of(value == strtod(want, NULL));
 }
 
 static enum verdict grade_milora(const struct match_rules *rules, const char *output,
@@ -45,8 +42,8 @@ static enum verdict grade_milora(const struct match_rules *rules, const char *ou
     (void)rules;
     (void)reference;
     if (!metamath_number(output, extracted, &value)) return VERDICT_UNPARSED;
-    return judged(py_isclose(target / 100, value, 1e-4) || py_isclose(target, value, 1e-4) ||
-                  py_isclose(target * 100, value, 1e-4));
+    return verdict_of(py_isclose(target / 100, value, 1e-4) || py_isclose(target, value, 1e-4) ||
+                      py_isclose(target * 100, value, 1e-4));
 }
 
 /* lm-eval compares strings, after leaving out ',' and '$' and a full stop at the end. */
@@ -56,7 +53,7 @@ static enum verdict compare_lm_eval(const char *want, const struct str *extracte
         if (!strchr(",$", extracted->data[i])) str_addc(&text, extracted->data[i]);
     struct view v = view_str(&text);
     if (v.n > 0 && v.s[v.n - 1] == '.') v.n--;
-    enum verdict verdict = judged(!text.failed && view_is(v, want));
+    enum verdict verdict = verdict_of(!text.failed && view_is(v, want));
     str_release(&text);
     return verdict;
 }
@@ -124,13 +121,7 @@ static const struct grader flexible = {
     .grade = grade_flexible};
 static const struct grader *const graders[] = {&strict, &pissa, &milora, &lm_eval, &flexible, NULL};
 
-static const char *const stops[] = {"Instruction:", "Instruction", "Response:", "Response", NULL};
-
-const struct match_rules gsm8k_rules = {.outputs = {.template_name = "alpaca_short",
-                                                    .opening = " Let's think step by step.",
-                                                    .max_new_tokens = 1024,
-                                                    .num_beams = 1,
-                                                    .stop_strings = stops},
+const struct match_rules gsm8k_rules = {.outputs = METAMATH_OUTPUTS(1024),
                                         .truth = truth,
                                         .truth_needs = "`answer` that ends in '#### number'",
                                         .graders = graders};

@@ -192,9 +192,8 @@ static enum mil_status judge(struct scorer *s, const struct asked *a, struct mil
     s->done++;
     if (!a->texts) return MIL_OK; /* no samples are wanted */
     samples_integer(&s->file, "row", a->row);
-    samples_text(&s->file, "verdict", verdict_name(right ? VERDICT_RIGHT : VERDICT_WRONG));
-    samples_text(&s->file, "verdict_norm",
-                 verdict_name(right_norm ? VERDICT_RIGHT : VERDICT_WRONG));
+    samples_text(&s->file, "verdict", verdict_name(verdict_of(right)));
+    samples_text(&s->file, "verdict_norm", verdict_name(verdict_of(right_norm)));
     samples_integer(&s->file, "chosen", chosen);
     samples_integer(&s->file, "chosen_norm", chosen_norm);
     samples_integer(&s->file, "truth", a->right);

@@ -10,6 +10,7 @@
 #include "eval/graders/grade_hendrycks.h"
 #include "eval/graders/math_equal.h"
 #include "eval/graders/math_normal.h"
+#include "eval/tasks/metamath.h"
 #include "eval/tasks/task.h"
 
 static bool add_trimmed(struct view v, struct str *out) {
@@ -39,10 +40,6 @@ static bool truth(const struct match_rules *rules, const struct eval_row *row, s
     return row->output && boxed(row->output, &v) && add_trimmed(v, out);
 }
 
-static enum verdict judged(bool right) {
-    return right ? VERDICT_RIGHT : VERDICT_WRONG;
-}
-
 /* The last box, else what follows the last "The answer is" on its line. */
 static bool strict_answer(const char *output, struct view *out) {
     if (boxed(output, out)) return true;
@@ -67,7 +64,7 @@ static enum verdict grade_strict(const struct match_rules *rules, const char *ou
     bool right = extracted->len > 0 && view_equal(view_str(extracted), view_str(&normal));
     extracted->failed |= normal.failed;
     str_release(&normal);
-    return judged(right);
+    return verdict_of(right);
 }
 
 /* Both normal forms; false: the official function raises. */
@@ -103,7 +100,7 @@ static enum verdict grade_pissa(const struct match_rules *rules, const char *out
     bool known;
     (void)rules;
     if (!marked(output, reference, extracted, &answer, &known)) return VERDICT_UNPARSED;
-    return judged(known && equivalent(answer, want, extracted));
+    return verdict_of(known && equivalent(answer, want, extracted));
 }
 
 /* Where the normal form raises, the official program compares the answer with itself: right, unless
@@ -126,7 +123,7 @@ static enum verdict grade_math_equal(const char *output, const char *want, const
     struct view answer;
     bool known;
     if (!marked(output, reference, extracted, &answer, &known)) return VERDICT_UNPARSED;
-    return judged(known && milora_equal(answer, want, latex, extracted));
+    return verdict_of(known && milora_equal(answer, want, latex, extracted));
 }
 static enum verdict grade_milora(const struct match_rules *rules, const char *output,
                                  const char *want, const char *reference, struct str *extracted) {
@@ -151,7 +148,7 @@ static enum verdict grade_lm_eval(const struct match_rules *rules, const char *o
     if (first != last) answer = (struct view){output + first + 1, last - first - 1};
     str_reset(extracted);
     str_addn(extracted, answer.s, answer.n);
-    return judged(equivalent(answer, want, extracted));
+    return verdict_of(equivalent(answer, want, extracted));
 }
 
 static const struct grader strict = {
@@ -185,13 +182,7 @@ static const struct grader lm_eval = {
 static const struct grader *const graders[] = {&strict,       &pissa,   &milora,
                                                &milora_latex, &lm_eval, NULL};
 
-static const char *const stops[] = {"Instruction:", "Instruction", "Response:", "Response", NULL};
-
-const struct match_rules math_rules = {.outputs = {.template_name = "alpaca_short",
-                                                   .opening = " Let's think step by step.",
-                                                   .max_new_tokens = 2048,
-                                                   .num_beams = 1,
-                                                   .stop_strings = stops},
+const struct match_rules math_rules = {.outputs = METAMATH_OUTPUTS(2048),
                                        .truth = truth,
                                        .truth_needs =
                                            "`solution` with a \\boxed{answer}, or `answer`",

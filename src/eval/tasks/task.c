@@ -81,6 +81,10 @@ const char *verdict_name(enum verdict v) {
     return names[v];
 }
 
+enum verdict verdict_of(bool right) {
+    return right ? VERDICT_RIGHT : VERDICT_WRONG;
+}
+
 void result_add(struct mil_eval_result *result, const char *name, double value) {
     if (result->n_values == MIL_EVAL_VALUES) return;
     snprintf(result->values[result->n_values].name, sizeof result->values->name, "%s", name);

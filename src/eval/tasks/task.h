@@ -31,6 +31,8 @@ struct task_run {
 /* How a generating task grades. */
 enum verdict { VERDICT_UNPARSED, VERDICT_WRONG, VERDICT_RIGHT };
 const char *verdict_name(enum verdict v);
+/* Of an output that could be read. */
+enum verdict verdict_of(bool right);
 
 /* How the task's protocol prompts and decodes; options of the run come before it. */
 struct outputs_rules {

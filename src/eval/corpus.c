@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "core/mem.h"
-#include "io/json.h"
-#include "io/records.h"
+#include "eval/rows.h"
+#include "io/file.h"
 
 #define TEXT_MAX_BYTES ((size_t)1 << 30)
 
@@ -52,33 +52,18 @@ fail:
     return st;
 }
 
-static enum mil_status load_row(struct corpus *c, const struct tokenizer *tokenizer,
-                                const json_t *row, int64_t number, struct mil_error *err) {
-    char where[64];
-    const char *text = NULL;
-    snprintf(where, sizeof where, "row %lld", (long long)number);
-    TRY(json_member_str(row, where, "text", true, &text, err));
-    return add_document(c, tokenizer, text, strlen(text), err);
-}
+struct reader {
+    struct corpus *corpus;
+    const struct tokenizer *tokenizer;
+};
 
-static enum mil_status load_rows(const char *path, const struct tokenizer *tokenizer,
-                                 struct corpus *c, struct mil_error *err) {
-    struct records records;
-    TRY(records_open(&records, path, err));
-    enum mil_status st;
-    for (;;) {
-        json_t *row = NULL;
-        st = records_next(&records, &row, err);
-        if (st != MIL_OK || !row) break;
-        st = load_row(c, tokenizer, row, records.row, err);
-        json_decref(row);
-        if (st != MIL_OK) {
-            error_prefix(err, "%s: ", path);
-            break;
-        }
-    }
-    records_close(&records);
-    return st;
+static enum mil_status add_row(void *ctx, const json_t *row, int64_t number,
+                               struct mil_error *err) {
+    const struct reader *r = ctx;
+    const char *text = NULL;
+    (void)number;
+    TRY(json_member_str(row, "the row", "text", true, &text, err));
+    return add_document(r->corpus, r->tokenizer, text, strlen(text), err);
 }
 
 static enum mil_status load_text(const char *path, const struct tokenizer *tokenizer,
@@ -97,8 +82,9 @@ enum mil_status corpus_load(const char *path, const struct tokenizer *tokenizer,
                             struct mil_error *err) {
     memset(out, 0, sizeof *out);
     bool rows = str_ends(path, ".json") || str_ends(path, ".jsonl");
+    struct reader reader = {out, tokenizer};
     enum mil_status st =
-        rows ? load_rows(path, tokenizer, out, err) : load_text(path, tokenizer, out, err);
+        rows ? rows_each(path, 0, add_row, &reader, err) : load_text(path, tokenizer, out, err);
     if (st != MIL_OK) corpus_release(out);
     return st;
 }

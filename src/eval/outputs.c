@@ -15,7 +15,7 @@
 #include "core/mem.h"
 #include "eval/prompt.h"
 #include "eval/resume.h"
-#include "io/records.h"
+#include "eval/rows.h"
 
 enum { DEFAULT_BATCH = 8, MAX_BEAMS = 256, MAX_SAMPLES = 10000 };
 
@@ -80,8 +80,9 @@ static enum mil_status encode(struct outputs *o, const struct eval_row *row, str
     return st;
 }
 
-static enum mil_status add_row(struct outputs *o, const json_t *json, int64_t number,
+static enum mil_status add_row(void *ctx, const json_t *json, int64_t number,
                                struct mil_error *err) {
+    struct outputs *o = ctx;
     TRY(grow(o, err));
     struct row *r = &o->rows[o->n_rows];
     struct tokens *prompt = &o->prompts[o->n_rows++]; /* counted at once: the release sees it */
@@ -99,27 +100,11 @@ static enum mil_status add_row(struct outputs *o, const json_t *json, int64_t nu
 }
 
 static enum mil_status load(struct outputs *o, struct mil_error *err) {
-    struct records records;
-    const char *path = o->run->data_path;
-    int64_t limit = o->run->options->limit;
-    json_t *row = NULL;
-    TRY(records_open(&records, path, err));
-    enum mil_status st = MIL_OK;
-    while (st == MIL_OK && (limit == 0 || (int64_t)o->n_rows < limit)) {
-        st = records_next(&records, &row, err);
-        if (st != MIL_OK || !row) break;
-        st = add_row(o, row, records.row, err);
-        if (st != MIL_OK) error_prefix(err, "%s: row %lld: ", path, (long long)records.row);
-        json_decref(row);
-    }
-    records_close(&records);
-    if (st == MIL_OK && o->n_rows == 0)
-        st = error_set(err, MIL_INPUT, "%s: holds no rows to evaluate", path);
-    if (st == MIL_OK && !checked_mul(o->n_rows, (size_t)o->samples, &o->n))
-        st = error_nomem(err, 0);
+    TRY(rows_each(o->run->data_path, o->run->options->limit, add_row, o, err));
+    if (!checked_mul(o->n_rows, (size_t)o->samples, &o->n)) return error_nomem(err, 0);
     o->facts->rows = (int64_t)o->n_rows;
     o->facts->outputs = (int64_t)o->n;
-    return st;
+    return MIL_OK;
 }
 
 /* ---- outputs to the task ---- */
@@ -270,7 +255,8 @@ static enum mil_status generate_rest(struct outputs *o, struct mil_error *err) {
 /* ---- what an earlier run left ---- */
 
 /* Line k of the file must be what this run would write as output k, but for the task's members. */
-static enum mil_status take_line(struct outputs *o, const json_t *line, struct mil_error *err) {
+static enum mil_status take_line(void *ctx, const json_t *line, struct mil_error *err) {
+    struct outputs *o = ctx;
     size_t k = o->emitted;
     const char *where = o->resume.path, *text = NULL, *prompt = NULL;
     struct output out = {.tokens = 0};
@@ -294,19 +280,6 @@ static enum mil_status take_line(struct outputs *o, const json_t *line, struct m
     return emit(o, k, &out, err);
 }
 
-static enum mil_status take_lines(struct outputs *o, struct mil_error *err) {
-    json_t *line = NULL;
-    TRY(resume_begin(&o->resume, o->run, o->settings, err));
-    TRY(resume_open_samples(&o->resume, o->run, o->settings, &o->file, err));
-    enum mil_status st = resume_next(&o->resume, &line, err);
-    while (st == MIL_OK && line) {
-        st = take_line(o, line, err);
-        json_decref(line);
-        if (st == MIL_OK) st = resume_next(&o->resume, &line, err);
-    }
-    return st == MIL_OK ? samples_continue(&o->file, err) : st;
-}
-
 static enum mil_status record_settings(struct outputs *o, struct mil_error *err) {
     TRY(resume_settings(o->run, &o->settings, err));
     json_t *own = json_pack(
@@ -322,9 +295,6 @@ static enum mil_status record_settings(struct outputs *o, struct mil_error *err)
 /* ---- the whole ---- */
 
 static enum mil_status check_settings(const struct outputs *o, struct mil_error *err) {
-    if (o->max_length > o->run->positions)
-        return error_set(err, MIL_USAGE, "max_length is %lld; the model was opened for %lld",
-                         (long long)o->max_length, (long long)o->run->positions);
     if (o->beams > MAX_BEAMS)
         return error_set(err, MIL_USAGE, "num_beams is %lld; at most %d are possible",
                          (long long)o->beams, MAX_BEAMS);
@@ -349,7 +319,7 @@ static enum mil_status settings(struct outputs *o, struct mil_error *err) {
     const struct outputs_rules *r = o->rules;
     o->max_new = given->max_new_tokens ? given->max_new_tokens : r->max_new_tokens;
     o->beams = given->num_beams ? given->num_beams : r->num_beams;
-    o->max_length = given->max_length ? given->max_length : o->run->positions;
+    TRY(task_max_length(o->run, &o->max_length, err));
     o->batch = given->batch_size ? given->batch_size : DEFAULT_BATCH;
     o->samples = given->n_samples ? given->n_samples : r->samples;
     o->temperature = given->temperature > 0 ? given->temperature : r->temperature;
@@ -423,7 +393,7 @@ enum mil_status outputs_run(const struct task_run *run, const struct outputs_rul
     if (o.longest > o.max_length) o.longest = o.max_length;
     describe(&o, result);
     TRY_GOTO(record_settings(&o, err));
-    TRY_GOTO(take_lines(&o, err));
+    TRY_GOTO(resume_take(&o.resume, run, o.settings, &o.file, take_line, &o, err));
     TRY_GOTO(generate_rest(&o, err));
     st = samples_close(&o.file, err);
 fail:

@@ -14,13 +14,17 @@ static void add_stop(struct prompter *p, int32_t id) {
     if (id >= 0 && p->n_stop < PROMPT_MAX_STOPS) p->stop[p->n_stop++] = id;
 }
 
+enum mil_status prompt_needs_tokenizer(const struct tokenizer *tokenizer, struct mil_error *err) {
+    if (tokenizer) return MIL_OK;
+    return error_set(err, MIL_USAGE,
+                     "the model's directory has no tokenizer: text cannot be encoded; put "
+                     "tokenizer.json or tokenizer.model beside config.json");
+}
+
 enum mil_status prompter_open(struct prompter *p, const struct tokenizer *tokenizer,
                               const char *name, struct mil_error *err) {
     memset(p, 0, sizeof *p);
-    if (!tokenizer)
-        return error_set(err, MIL_USAGE,
-                         "the model's directory has no tokenizer: text cannot be encoded; put "
-                         "tokenizer.json or tokenizer.model beside config.json");
+    TRY(prompt_needs_tokenizer(tokenizer, err));
     p->tokenizer = tokenizer;
     p->name = "raw";
     add_stop(p, tokenizer_eos(tokenizer));

@@ -18,6 +18,8 @@ struct prompter {
     int32_t stop[PROMPT_MAX_STOPS]; /* EOS, and the template's end of a turn */
     size_t n_stop;
 };
+/* MIL_USAGE, with the remedy, where a model has none (NULL). */
+enum mil_status prompt_needs_tokenizer(const struct tokenizer *tokenizer, struct mil_error *err);
 /* name: NULL or "raw": none; "chat": the model's own (MIL_UNSUPPORTED when it is none of ours);
  * else a template's name (MIL_USAGE with the nearest).  tokenizer NULL: MIL_USAGE. */
 enum mil_status prompter_open(struct prompter *p, const struct tokenizer *tokenizer,

@@ -164,3 +164,18 @@ enum mil_status resume_open_samples(const struct resume *r, const struct task_ru
     TRY(samples_open(f, path, err));
     return samples_are_file(f) ? write_record(run, settings, err) : MIL_OK;
 }
+
+enum mil_status resume_take(struct resume *r, const struct task_run *run, const json_t *settings,
+                            struct sample_file *f, resume_take_fn take, void *ctx,
+                            struct mil_error *err) {
+    json_t *line = NULL;
+    TRY(resume_begin(r, run, settings, err));
+    TRY(resume_open_samples(r, run, settings, f, err));
+    enum mil_status st = resume_next(r, &line, err);
+    while (st == MIL_OK && line) {
+        st = take(ctx, line, err);
+        json_decref(line);
+        if (st == MIL_OK) st = resume_next(r, &line, err);
+    }
+    return st == MIL_OK ? samples_continue(f, err) : st;
+}

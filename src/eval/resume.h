@@ -41,4 +41,11 @@ enum mil_status resume_open_samples(const struct resume *r, const struct task_ru
                                     const json_t *settings, struct sample_file *f,
                                     struct mil_error *err);
 
+/* All of the above in turn, for who can take the lines one after the other: begin, open, give every
+ * line (borrowed) to `take`, and leave f ready for the rest. */
+typedef enum mil_status (*resume_take_fn)(void *ctx, const json_t *line, struct mil_error *err);
+enum mil_status resume_take(struct resume *r, const struct task_run *run, const json_t *settings,
+                            struct sample_file *f, resume_take_fn take, void *ctx,
+                            struct mil_error *err);
+
 #endif

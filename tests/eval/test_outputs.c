@@ -374,6 +374,32 @@ static void data_hash(void **state) {
     assert_int_equal(strlen(again.data_hash), strlen(hash));
 }
 
+/* All that read rows read them alike: none at all, and one that lacks something. */
+static void rows(void **state) {
+    struct bench *b = *state;
+    struct mil_error err;
+    struct mil_eval_result r;
+    char data[600];
+    snprintf(data, sizeof data, "%s/rows.json", b->dir);
+    const struct {
+        const char *task, *scoring, *lacks;
+    } cases[] = {{"exact_match", NULL, "row 2: "},
+                 {"arc_easy", "likelihood", "row 1: "},
+                 {"perplexity", NULL, "row 2: the row: key 'text' is missing"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mil_eval_options o = {.scoring = cases[i].scoring};
+        struct task_run run = run_of(b, data, &o);
+        spill(data, "[ ]", 3);
+        assert_fails(task_evaluate(&run, cases[i].task, &r, &err), MIL_INPUT,
+                     "rows.json: holds no rows");
+        static const char bad[] =
+            "[{\"instruction\": \"a\", \"output\": \"b\", \"text\": \"c\"}, {\"instruction\": 1}]";
+        spill(data, bad, strlen(bad));
+        assert_fails(task_evaluate(&run, cases[i].task, &r, &err), MIL_INPUT, cases[i].lacks);
+        assert_non_null(strstr(err.message, "rows.json: row "));
+    }
+}
+
 /* ---- hostile files ---- */
 
 static void hostile_line(struct bench *b, const char *whole, const char *line, const char *part) {
@@ -780,10 +806,11 @@ int main(void) {
         cmocka_unit_test(batches),      cmocka_unit_test(graders),
         cmocka_unit_test(resume),       cmocka_unit_test(limit_grows),
         cmocka_unit_test(mismatches),   cmocka_unit_test(data_hash),
-        cmocka_unit_test(hostile),      cmocka_unit_test(several),
-        cmocka_unit_test(stop_strings), cmocka_unit_test(opening),
-        cmocka_unit_test(refused),      cmocka_unit_test(directories),
-        cmocka_unit_test(shared_data),  cmocka_unit_test(alpaca_eval),
-        cmocka_unit_test(disks),        cmocka_unit_test(out_of_memory)};
+        cmocka_unit_test(rows),         cmocka_unit_test(hostile),
+        cmocka_unit_test(several),      cmocka_unit_test(stop_strings),
+        cmocka_unit_test(opening),      cmocka_unit_test(refused),
+        cmocka_unit_test(directories),  cmocka_unit_test(shared_data),
+        cmocka_unit_test(alpaca_eval),  cmocka_unit_test(disks),
+        cmocka_unit_test(out_of_memory)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

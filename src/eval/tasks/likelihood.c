@@ -203,7 +203,8 @@ static enum mil_status judge(struct scorer *s, const struct asked *a, struct mil
 
 /* ---- going on after a stop ---- */
 
-static enum mil_status take_line(struct scorer *s, const json_t *line, struct mil_error *err) {
+static enum mil_status take_line(void *ctx, const json_t *line, struct mil_error *err) {
+    struct scorer *s = ctx;
     const json_t *sums = json_object_get(line, "loglikelihoods");
     if (s->done == (int64_t)s->asked.n)
         return resume_bad(&s->resume, "is more than this run has rows for", err);
@@ -219,19 +220,6 @@ static enum mil_status take_line(struct scorer *s, const json_t *line, struct mi
     if (!ok) return resume_bad(&s->resume, "is no sample of this task", err);
     s->resumed++;
     return judge(s, a, err);
-}
-
-static enum mil_status take_lines(struct scorer *s, struct mil_error *err) {
-    json_t *line = NULL;
-    TRY(resume_begin(&s->resume, s->run, s->settings, err));
-    TRY(resume_open_samples(&s->resume, s->run, s->settings, &s->file, err));
-    enum mil_status st = resume_next(&s->resume, &line, err);
-    while (st == MIL_OK && line) {
-        st = take_line(s, line, err);
-        json_decref(line);
-        if (st == MIL_OK) st = resume_next(&s->resume, &line, err);
-    }
-    return st == MIL_OK ? samples_continue(&s->file, err) : st;
 }
 
 /* ---- the whole ---- */
@@ -259,15 +247,8 @@ static enum mil_status score_all(struct scorer *s, struct mil_error *err) {
 
 static enum mil_status settings(struct scorer *s, struct mil_error *err) {
     const struct mil_eval_options *o = s->run->options;
-    if (!s->run->tokenizer)
-        return error_set(err, MIL_USAGE,
-                         "the model's directory has no tokenizer: text cannot be encoded; put "
-                         "tokenizer.json or tokenizer.model there");
     s->batch = o->batch_size ? o->batch_size : DEFAULT_BATCH;
-    s->asked.max_length = o->max_length ? o->max_length : s->run->positions;
-    if (s->asked.max_length > s->run->positions)
-        return error_set(err, MIL_USAGE, "max_length is %lld; the model was opened for %lld",
-                         (long long)s->asked.max_length, (long long)s->run->positions);
+    TRY(task_max_length(s->run, &s->asked.max_length, err));
     TRY(resume_settings(s->run, &s->settings, err));
     json_t *length = json_integer(s->asked.max_length);
     return json_object_set_new(s->settings, "max_length", length) == 0 ? MIL_OK
@@ -363,7 +344,7 @@ enum mil_status likelihood_run(const struct task_run *run, struct mil_eval_resul
     TRY_GOTO(settings(&s, err));
     TRY_GOTO(asked_rows_load(&s.asked, run, err));
     TRY_GOTO(buffers_new(&s, err));
-    TRY_GOTO(take_lines(&s, err));
+    TRY_GOTO(resume_take(&s.resume, run, s.settings, &s.file, take_line, &s, err));
     describe(&s, result);
     TRY_GOTO(score_all(&s, err));
     TRY_GOTO(samples_close(&s.file, err));

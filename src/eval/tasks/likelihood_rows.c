@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "eval/rows.h"
 #include "eval/tasks/choices_text.h"
 #include "eval/tasks/likelihood.h"
-#include "io/records.h"
 
 struct reader {
     const struct task_run *run;
@@ -119,8 +119,9 @@ static enum mil_status asked_fill(struct reader *s, const struct question *q, st
     return MIL_OK;
 }
 
-static enum mil_status add_row(struct reader *s, const json_t *row, int64_t number,
+static enum mil_status add_row(void *ctx, const json_t *row, int64_t number,
                                struct mil_error *err) {
+    struct reader *s = ctx;
     struct asked_rows *r = s->rows;
     if (r->n == r->cap) {
         size_t cap = r->cap ? 2 * r->cap : 64;
@@ -142,26 +143,6 @@ static enum mil_status add_row(struct reader *s, const json_t *row, int64_t numb
     return MIL_OK;
 }
 
-static enum mil_status load(struct reader *s, struct mil_error *err) {
-    struct records records;
-    const char *path = s->run->data_path;
-    int64_t limit = s->run->options->limit;
-    json_t *row = NULL;
-    TRY(records_open(&records, path, err));
-    enum mil_status st = MIL_OK;
-    while (st == MIL_OK && (limit == 0 || (int64_t)s->rows->n < limit)) {
-        st = records_next(&records, &row, err);
-        if (st != MIL_OK || !row) break;
-        st = add_row(s, row, records.row, err);
-        if (st != MIL_OK) error_prefix(err, "%s: row %lld: ", path, (long long)records.row);
-        json_decref(row);
-    }
-    records_close(&records);
-    if (st == MIL_OK && s->rows->n == 0)
-        st = error_set(err, MIL_INPUT, "%s: holds no rows to evaluate", path);
-    return st;
-}
-
 static enum mil_status prefix_find(struct reader *s, struct mil_error *err) {
     const struct tokenizer *t = s->run->tokenizer;
     s->prefix = tokenizer_bos(t) >= 0 ? tokenizer_bos(t) : tokenizer_eos(t);
@@ -173,7 +154,7 @@ enum mil_status asked_rows_load(struct asked_rows *r, const struct task_run *run
                                 struct mil_error *err) {
     struct reader s = {.run = run, .rows = r};
     enum mil_status st = prefix_find(&s, err);
-    if (st == MIL_OK) st = load(&s, err);
+    if (st == MIL_OK) st = rows_each(run->data_path, run->options->limit, add_row, &s, err);
     tokens_release(&s.whole);
     tokens_release(&s.context);
     str_release(&s.bos);

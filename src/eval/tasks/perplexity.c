@@ -43,10 +43,6 @@ struct scorer {
 static enum mil_status settings(struct scorer *s, struct mil_error *err) {
     const struct mil_eval_options *o = s->run->options;
     int64_t positions = s->run->positions;
-    if (!s->run->tokenizer)
-        return error_set(err, MIL_USAGE,
-                         "the model's directory has no tokenizer: text cannot be "
-                         "encoded; put tokenizer.json or tokenizer.model there");
     s->window = o->max_length ? o->max_length : DEFAULT_WINDOW;
     if (!o->max_length && s->window > positions) s->window = positions;
     s->stride = o->stride ? o->stride : s->window;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "eval/prompt.h"
 #include "io/hash.h"
 
 #define FILES(...)                                                                                 \
@@ -197,6 +198,13 @@ enum mil_status task_grader(const struct task *t, const char *name, size_t *chos
     return MIL_USAGE;
 }
 
+enum mil_status task_max_length(const struct task_run *run, int64_t *out, struct mil_error *err) {
+    *out = run->options->max_length ? run->options->max_length : run->positions;
+    if (*out <= run->positions) return MIL_OK;
+    return error_set(err, MIL_USAGE, "max_length is %lld; the model was opened for %lld",
+                     (long long)*out, (long long)run->positions);
+}
+
 static enum mil_status find_data(const struct task_run *run, char path[PATH_CAP],
                                  struct mil_error *err) {
     TRY(task_locate(run->task, run->data_path, path, err));
@@ -254,6 +262,7 @@ enum mil_status task_evaluate(struct task_run *run, const char *name,
     task_fn fn;
     memset(result, 0, sizeof *result);
     TRY(prepare(run, name, &fn, path, err));
+    TRY(prompt_needs_tokenizer(run->tokenizer, err)); /* no task does without */
     TRY(hash_file(path, result->data_hash, err));
     struct task_run found = *run;
     found.data_path = path;

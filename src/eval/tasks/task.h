@@ -16,7 +16,7 @@
 struct task_run {
     const struct task *task;
     struct model *model;
-    const struct tokenizer *tokenizer; /* NULL: the model has none */
+    const struct tokenizer *tokenizer; /* NULL: task_evaluate refuses, by MIL_USAGE */
     int64_t positions;                 /* of the handle */
     const char *data_path;             /* a file: task_evaluate has looked into a directory */
     const char *data_hash;             /* of its bytes, by task_evaluate too */
@@ -102,6 +102,9 @@ enum mil_status task_grader(const struct task *t, const char *name, size_t *chos
  * exists in it or in its folders of collections.  MIL_INPUT says what was looked for. */
 enum mil_status task_locate(const struct task *t, const char *path, char out[PATH_CAP],
                             struct mil_error *err);
+/* The longest sequence: options.max_length, or all positions of the model.  MIL_USAGE: more than
+ * these. */
+enum mil_status task_max_length(const struct task_run *run, int64_t *out, struct mil_error *err);
 /* Append a named value; silently full at MIL_EVAL_VALUES (a test holds the tasks to that). */
 void result_add(struct mil_eval_result *result, const char *name, double value);
 

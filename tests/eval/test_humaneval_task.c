@@ -53,15 +53,12 @@ static void write_rows(size_t n) {
 
 static enum mil_status evaluate(const struct mil_eval_options *o, const char *data,
                                 struct mil_eval_result *r, struct mil_error *err) {
-    static const struct task task = {.name = "humaneval", .metric = "pass@1", .run = humaneval_run};
-    struct task_run run = {.task = &task,
-                           .model = model.m,
+    struct task_run run = {.model = model.m,
                            .tokenizer = model.tokenizer,
                            .positions = model.positions,
                            .data_path = data,
                            .options = o};
-    memset(r, 0, sizeof *r);
-    return humaneval_run(&run, r, err);
+    return task_evaluate(&run, "humaneval", r, err);
 }
 
 static double value_of(const struct mil_eval_result *r, const char *name) {

@@ -7,10 +7,8 @@
  * the program is the answer's first code block.  pass@k is their unbiased estimator, averaged over
  * problems; its standard error is that of the mean over problems, sqrt(variance / problems), which
  * for one output a problem is sqrt(p (1 - p) / n). */
-#include <fcntl.h>
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/mem.h"
 #include "eval/outputs.h"
@@ -163,24 +161,6 @@ static void describe(const struct humaneval *h, struct mil_eval_result *r) {
 
 /* ---- the whole ---- */
 
-static enum mil_status check_allowed(const struct task_run *run, struct mil_error *err) {
-    unsigned char head[2] = {0};
-    if (!run->options->allow_code_execution)
-        return error_set(
-            err, MIL_USAGE,
-            "humaneval runs programs that the model wrote, and does so only when it "
-            "is allowed to: --allow-code-execution (allow_code_execution); they run "
-            "without network, other processes or a file to write, see docs/sandbox.md");
-    int fd = open(run->data_path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, head, sizeof head) : 0;
-    if (fd >= 0) close(fd);
-    if (n == 2 && head[0] == 0x1f && head[1] == 0x8b)
-        return error_set(err, MIL_INPUT,
-                         "%s: is compressed; unpack it first: gunzip -c FILE > HumanEval.jsonl",
-                         run->data_path);
-    return MIL_OK;
-}
-
 enum mil_status humaneval_run(const struct task_run *run, struct mil_eval_result *result,
                               struct mil_error *err) {
     const struct mil_eval_options *o = run->options;
@@ -199,7 +179,7 @@ enum mil_status humaneval_run(const struct task_run *run, struct mil_eval_result
                                   .value = passed_share,
                                   .release = row_release};
     struct outputs_facts facts;
-    TRY(check_allowed(run, err));
+    REQUIRE(o->allow_code_execution); /* task.c refuses a run without */
     TRY(code_ready(&h.python, err));
     enum mil_status st = outputs_run(run, &rules, &hooks, result, &facts, err);
     if (st == MIL_OK) {

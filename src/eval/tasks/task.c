@@ -205,10 +205,20 @@ enum mil_status task_max_length(const struct task_run *run, int64_t *out, struct
                      (long long)*out, (long long)run->positions);
 }
 
+/* By name or by what it begins with: downloads lose their suffix. */
+static bool is_gzip(const char *path) {
+    struct mapped_file file;
+    if (str_ends(path, ".gz")) return true;
+    if (file_map(path, &file, NULL) != MIL_OK) return false; /* its reader will say why */
+    bool gzip = file.size >= 2 && file.data[0] == 0x1f && file.data[1] == 0x8b;
+    file_unmap(&file);
+    return gzip;
+}
+
 static enum mil_status find_data(const struct task_run *run, char path[PATH_CAP],
                                  struct mil_error *err) {
     TRY(task_locate(run->task, run->data_path, path, err));
-    if (!str_ends(path, ".gz")) return MIL_OK;
+    if (!is_gzip(path)) return MIL_OK;
     return error_set(err, MIL_INPUT, "%s: is compressed: unpack it (gunzip -c) and give that file",
                      path);
 }

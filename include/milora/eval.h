@@ -95,8 +95,8 @@ struct mil_eval_result {
 enum mil_status mil_eval_check(const char *task, const char *data_path,
                                const struct mil_eval_options *options, struct mil_error *err);
 
-/* Evaluate.  progress may be NULL.  MIL_USAGE: unknown task (nearest named), grader, template or an
- * option out of range; MIL_UNSUPPORTED: a task or grader not available yet; MIL_INPUT: rows that
+/* Evaluate.  progress may be NULL.  MIL_USAGE: unknown task (nearest named), grader, template, an
+ * option out of range, or a name that results could not hold because it is no UTF-8; MIL_UNSUPPORTED: a task or grader not available yet; MIL_INPUT: rows that
  * lack what the task needs, by file and row number. */
 enum mil_status mil_eval(mil_model *model, const char *task, const char *data_path,
                          const struct mil_eval_options *options, mil_eval_progress_fn progress,

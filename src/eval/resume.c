@@ -146,8 +146,7 @@ static enum mil_status write_record(const struct task_run *run, const json_t *se
     json_t *root =
         json_pack("{s:i, s:s, s:s, s:O}", "version", RECORD_VERSION, "data_path", run->data_path,
                   "backend", backend_describe(run->model->backend), "settings", settings);
-    if (!root)
-        return error_set(err, MIL_NOMEM, "%s: does not fit memory, or data_path is no UTF-8", path);
+    if (!root) return error_nomem(err, 0);
     enum mil_status st = json_write_file(path, root, err);
     json_decref(root);
     return st;

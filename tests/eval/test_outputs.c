@@ -632,6 +632,32 @@ static void refused(void **state) {
     }
 }
 
+/* JSON holds nothing else: refused before a model is loaded, or at least before it runs. */
+static void no_utf8(void **state) {
+    struct bench *b = *state;
+    struct mil_error err;
+    char data[600];
+    struct mil_eval_options o = {.generator = "caf\xe9"};
+    struct task_run run = {.data_path = ROWS, .options = &o};
+    assert_fails(task_check(&run, "alpaca_eval", &err), MIL_USAGE,
+                 "generator (--generator) is no UTF-8 (byte 4)");
+    o.generator = "caf\xc3\xa9";
+    assert_ok(task_check(&run, "alpaca_eval", &err));
+    snprintf(data, sizeof data, "%s/\xff.jsonl", b->dir);
+    spill(data, "{}", 2);
+    run.data_path = data;
+    o.generator = NULL;
+    assert_fails(task_check(&run, "exact_match", &err), MIL_USAGE, "(--data) is no UTF-8");
+    struct model model = *b->m.m;
+    struct checkpoint checkpoint = *model.checkpoint;
+    snprintf(checkpoint.path, sizeof checkpoint.path, "m\xff");
+    model.checkpoint = &checkpoint;
+    run.model = &model;
+    run.data_path = ROWS;
+    assert_fails(task_check(&run, "exact_match", &err), MIL_USAGE,
+                 "the path of the model is no UTF-8 (byte 2)");
+}
+
 static void write_at(const struct bench *b, const char *folder, const char *name,
                      const char *text) {
     char path[700];
@@ -741,10 +767,13 @@ static void alpaca_eval(void **state) {
     assert_ok(task_evaluate(&run, "alpaca_eval", &r, &err));
     slurp(outputs, again);
     assert_string_equal(first, again);
-    o.generator = "my model";
+    char name[400]; /* as long as it is */
+    snprintf(name, sizeof name, "my model %0300d", 7);
+    o.generator = name;
     assert_ok(task_evaluate(&run, "alpaca_eval", &r, &err));
     slurp(outputs, again);
-    assert_non_null(strstr(again, "\"generator\": \"my model\""));
+    assert_non_null(strstr(again, "\"generator\": \"my model 0"));
+    assert_non_null(strstr(again, name));
     o.outputs_path = "/nonexistent/outputs.json";
     assert_fails(task_evaluate(&run, "alpaca_eval", &r, &err), MIL_ACCESS, "/nonexistent/");
     o.outputs_path = outputs;
@@ -803,14 +832,14 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(batches),      cmocka_unit_test(graders),
-        cmocka_unit_test(resume),       cmocka_unit_test(limit_grows),
-        cmocka_unit_test(mismatches),   cmocka_unit_test(data_hash),
-        cmocka_unit_test(rows),         cmocka_unit_test(hostile),
-        cmocka_unit_test(several),      cmocka_unit_test(stop_strings),
-        cmocka_unit_test(opening),      cmocka_unit_test(refused),
-        cmocka_unit_test(directories),  cmocka_unit_test(shared_data),
-        cmocka_unit_test(alpaca_eval),  cmocka_unit_test(disks),
-        cmocka_unit_test(out_of_memory)};
+        cmocka_unit_test(batches),     cmocka_unit_test(graders),
+        cmocka_unit_test(resume),      cmocka_unit_test(limit_grows),
+        cmocka_unit_test(mismatches),  cmocka_unit_test(data_hash),
+        cmocka_unit_test(rows),        cmocka_unit_test(hostile),
+        cmocka_unit_test(several),     cmocka_unit_test(stop_strings),
+        cmocka_unit_test(opening),     cmocka_unit_test(refused),
+        cmocka_unit_test(no_utf8),     cmocka_unit_test(directories),
+        cmocka_unit_test(shared_data), cmocka_unit_test(alpaca_eval),
+        cmocka_unit_test(disks),       cmocka_unit_test(out_of_memory)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -15,7 +15,8 @@
 struct collected {
     const struct task_run *run;
     const char *path;
-    char generator[256];
+    const char *generator;
+    char model_path[PATH_CAP]; /* that it may be the end of */
     json_t *list;
     struct str trimmed;
 };
@@ -65,14 +66,13 @@ static double count(const void *ctx) {
     return (double)json_array_size(((const struct collected *)ctx)->list);
 }
 
-/* The last component of the model's path, whatever slashes end it. */
+/* Unless one is given: the last component of the model's path, whatever slashes end it. */
 static void name_generator(struct collected *c) {
     const struct checkpoint *from = c->run->model->checkpoint;
-    const char *name = c->run->options->generator;
-    char path[PATH_CAP] = "milora";
-    if (!name && from) snprintf(path, sizeof path, "%s", from->path);
+    char *path = c->model_path;
+    snprintf(path, sizeof c->model_path, "%s", from ? from->path : "milora");
     for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--) path[n - 1] = '\0';
-    snprintf(c->generator, sizeof c->generator, "%s", name ? name : path_base(path));
+    c->generator = c->run->options->generator ? c->run->options->generator : path_base(path);
 }
 
 /* Told now rather than after hours of generation. */
@@ -99,9 +99,7 @@ enum mil_status alpaca_eval_run(const struct task_run *run, struct mil_eval_resu
     if (st == MIL_OK) st = outputs_run(run, &rules, &hooks, result, &facts, err);
     if (st == MIL_OK) st = json_write_file(c.path, c.list, err);
     if (st == MIL_OK) {
-        size_t used = strlen(result->protocol);
-        snprintf(result->protocol + used, sizeof result->protocol - used,
-                 "; outputs in %.400s for a judge, none of them graded here", c.path);
+        result_protocol(result, "; outputs for a judge, none of them graded here");
         snprintf(result->grader, sizeof result->grader, "none");
         result->n = facts.outputs;
         result->value = (double)facts.outputs;

@@ -149,14 +149,14 @@ static void conclude(const struct humaneval *h, int64_t samples, struct mil_eval
 }
 
 static void describe(const struct humaneval *h, struct mil_eval_result *r) {
-    size_t n = strlen(r->protocol);
-    snprintf(r->protocol + n, sizeof r->protocol - n,
-             "; %s; passed if the row's tests come to their end in Python %s within %g s and %llu "
-             "MiB, sandboxed (seccomp%s)",
-             h->chat ? "the first code block of the answer"
-                     : "cut at a new class, def, #, if, print or code fence",
-             h->python.version, CODE_SECONDS, (unsigned long long)(CODE_MEMORY >> 20),
-             sandbox_confines_reading() ? ", Landlock" : "");
+    result_protocol(
+        r,
+        "; %s; passed if the row's tests come to their end in Python %s within %g s and %llu "
+        "MiB, sandboxed (seccomp%s)",
+        h->chat ? "the first code block of the answer"
+                : "cut at a new class, def, #, if, print or code fence",
+        h->python.version, CODE_SECONDS, (unsigned long long)(CODE_MEMORY >> 20),
+        sandbox_confines_reading() ? ", Landlock" : "");
 }
 
 /* ---- the whole ---- */

@@ -302,12 +302,9 @@ static void describe(const struct scorer *s, struct mil_eval_result *r) {
         "the right one; acc_norm: the same with each sum divided by the choice's characters; "
         "sequences longer than %lld tokens lose their beginning",
         (long long)s->asked.max_length);
-    if (s->asked.lost) {
-        size_t used = strlen(r->protocol);
-        snprintf(r->protocol + used, sizeof r->protocol - used,
-                 "; %lld of %zu rows %s: not lm-eval's", (long long)s->asked.poorer, s->asked.n,
-                 s->asked.lost);
-    }
+    if (s->asked.lost)
+        result_protocol(r, "; %lld of %zu rows %s: not lm-eval's", (long long)s->asked.poorer,
+                        s->asked.n, s->asked.lost);
     r->limit = s->run->options->limit;
     r->max_length = s->asked.max_length;
 }

@@ -115,8 +115,7 @@ static void conclude(const struct match *m, const struct outputs_facts *facts,
                      struct mil_eval_result *r) {
     const struct grader *chosen = m->rules->graders[m->chosen];
     char name[64];
-    size_t used = strlen(r->protocol);
-    snprintf(r->protocol + used, sizeof r->protocol - used, "; %s", chosen->counts);
+    result_protocol(r, "; %s", chosen->counts);
     r->n = m->graded;
     r->value = accuracy(m);
     r->std_error = sqrt(r->value * (1 - r->value) / (double)r->n);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -84,6 +85,14 @@ const char *verdict_name(enum verdict v) {
 
 enum verdict verdict_of(bool right) {
     return right ? VERDICT_RIGHT : VERDICT_WRONG;
+}
+
+void result_protocol(struct mil_eval_result *result, const char *fmt, ...) {
+    size_t used = strlen(result->protocol);
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(result->protocol + used, sizeof result->protocol - used, fmt, args);
+    va_end(args);
 }
 
 void result_add(struct mil_eval_result *result, const char *name, double value) {
@@ -242,6 +251,27 @@ static enum mil_status check_written(const struct task *t, const struct mil_eval
     return MIL_OK;
 }
 
+/* What goes into results, records and the judge's file, which are JSON: told before anything runs. */
+static enum mil_status check_texts(const struct task_run *run, const char *data,
+                                   struct mil_error *err) {
+    const struct checkpoint *from = run->model ? run->model->checkpoint : NULL;
+    const struct {
+        const char *name, *text;
+    } texts[] = {{"the path of the model", from ? from->path : NULL},
+                 {"the path of the rows (--data)", data},
+                 {"generator (--generator)", run->options->generator}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        size_t n = texts[i].text ? strlen(texts[i].text) : 0;
+        size_t valid = n ? utf8_valid_prefix(texts[i].text, n) : 0;
+        if (valid < n)
+            return error_set(err, MIL_USAGE,
+                             "%s is no UTF-8 (byte %zu), and results are JSON, which holds nothing "
+                             "else: name it in UTF-8",
+                             texts[i].name, valid + 1);
+    }
+    return MIL_OK;
+}
+
 static enum mil_status prepare(struct task_run *run, const char *name, task_fn *fn,
                                char path[PATH_CAP], struct mil_error *err) {
     size_t chosen;
@@ -254,6 +284,7 @@ static enum mil_status prepare(struct task_run *run, const char *name, task_fn *
         return error_set(err, MIL_USAGE,
                          "resume without samples_path: the file of samples holds what is done");
     TRY(find_data(run, path, err));
+    TRY(check_texts(run, path, err));
     return check_written(run->task, run->options, path, err);
 }
 

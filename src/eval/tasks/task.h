@@ -105,6 +105,8 @@ enum mil_status task_locate(const struct task *t, const char *path, char out[PAT
 /* The longest sequence: options.max_length, or all positions of the model.  MIL_USAGE: more than
  * these. */
 enum mil_status task_max_length(const struct task_run *run, int64_t *out, struct mil_error *err);
+/* Append to the protocol's text. */
+void result_protocol(struct mil_eval_result *result, const char *fmt, ...) MIL_PRINTF(2, 3);
 /* Append a named value; silently full at MIL_EVAL_VALUES (a test holds the tasks to that). */
 void result_add(struct mil_eval_result *result, const char *name, double value);
 

@@ -9,6 +9,7 @@
 #include "core/mem.h"
 #include "core/rng.h"
 #include "eval/tasks/task.h"
+#include "io/file.h"
 #include "io/json.h"
 
 /* Cases where ours differs: what milora-latex does not evaluate, SymPy does. */
@@ -91,6 +92,70 @@ static void official_verdicts(void **state) {
             fail_msg("the exception for %s of '%s' has nothing to except", exceptions[x].reason,
                      exceptions[x].output);
     json_decref(cases);
+}
+
+/* ---- the examples of docs/graders.md ---- */
+
+enum { CELLS = 8 };
+
+/* "| a | `b` | **c** |": what is between the bars, without blanks and marks at its ends. */
+static size_t split(char *line, char *cells[CELLS]) {
+    size_t n = 0;
+    for (char *cell = strtok(line, "|"); cell && n < CELLS; cell = strtok(NULL, "|")) {
+        cell += strspn(cell, " `*");
+        for (size_t at = strlen(cell); at > 0 && strchr(" `*", cell[at - 1]); at--)
+            cell[at - 1] = '\0';
+        cells[n++] = cell;
+    }
+    return n;
+}
+
+/* A row of a table whose first row names the graders; "right (0.5 alone)" says right. */
+static void check_example(const struct match_rules *rules, char *const head[], char *const row[],
+                          size_t n) {
+    struct str output = {0}, extracted = {0};
+    str_addf(&output, "%s%s", rules == &math_rules ? "The answer is: " : "", row[1]);
+    for (size_t i = 2; i < n; i++) {
+        bool flexible = strcmp(head[i], "flexible") == 0;
+        const struct grader *g = find_grader(rules, flexible ? "lm-eval-flexible" : head[i]);
+        assert_non_null(g);
+        str_reset(&extracted);
+        enum verdict v = g->grade(rules, str_c(&output), row[0], NULL, &extracted);
+        if (!str_starts(row[i], verdict_name(v)))
+            fail_msg("'%s' for '%s': %s says %s, the page %s", row[1], row[0], head[i],
+                     verdict_name(v), row[i]);
+    }
+    str_release(&output);
+    str_release(&extracted);
+}
+
+static void examples(void **state) {
+    (void)state;
+    struct mil_error err;
+    struct line_reader page;
+    const struct match_rules *rules = NULL;
+    static char head_line[512], line[512];
+    char *head[CELLS], *row[CELLS];
+    const char *text;
+    size_t n, n_head = 0, checked = 0;
+    assert_ok(lines_open(&page, TEST_ROOT "/docs/graders.md", &err));
+    for (;;) {
+        assert_ok(lines_next(&page, &text, &n, &err));
+        if (!text) break;
+        if (str_starts(text, "## ")) rules = strstr(text, "gsm8k") ? &gsm8k_rules : &math_rules;
+        if (text[0] != '|') n_head = 0;
+        if (str_starts(text, "| reference |")) {
+            snprintf(head_line, sizeof head_line, "%s", text);
+            n_head = split(head_line, head);
+        } else if (n_head > 0 && !str_starts(text, "|--")) {
+            snprintf(line, sizeof line, "%s", text);
+            assert_int_equal(split(line, row), n_head);
+            check_example(rules, head, row, n_head);
+            checked++;
+        }
+    }
+    lines_close(&page);
+    assert_true(checked >= 30);
 }
 
 /* ---- our own grader of MATH ---- */
@@ -404,13 +469,10 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(official_verdicts),
-        cmocka_unit_test(strict_math),
-        cmocka_unit_test(truths),
-        cmocka_unit_test(references),
-        cmocka_unit_test(long_answers),
-        cmocka_unit_test(mutations),
-        cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(official_verdicts), cmocka_unit_test(examples),
+        cmocka_unit_test(strict_math),       cmocka_unit_test(truths),
+        cmocka_unit_test(references),        cmocka_unit_test(long_answers),
+        cmocka_unit_test(mutations),         cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

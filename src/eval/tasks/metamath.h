@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* metamath.h - how the MetaMath, PiSSA and MiLoRA programs ask GSM8K's and MATH's questions:
- * Stanford Alpaca's prompt without an input, the response begun for the model, greedy, and an end
- * where the output begins another turn of that prompt.  Shared by gsm8k.c and math.c. */
+/* metamath.h - how GSM8K's and MATH's questions are asked: Stanford Alpaca's prompt without an input,
+ * the response begun for the model, greedy, as MetaMath's, PiSSA's and MiLoRA's programs do; limits
+ * and stop strings are MiLoRA's (docs/graders.md says how the others differ).  Shared by gsm8k.c and
+ * math.c. */
 #ifndef MIL_EVAL_TASKS_METAMATH_H
 #define MIL_EVAL_TASKS_METAMATH_H
 

@@ -8,7 +8,6 @@
 #include "api/handle.h"
 #include "core/mem.h"
 #include "eval/tasks/task.h"
-#include "io/file.h"
 #include "io/hash.h"
 #include "io/json.h"
 

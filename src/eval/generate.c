@@ -40,7 +40,8 @@ struct generator {
     struct decoder d;
     struct infer *infer; /* owned, or NULL */
     float *logits;       /* [slots, vocab] */
-    int32_t *call_ids, *call_slot, *scratch;
+    int32_t *call_ids, *call_slot;
+    int32_t *scratch; /* a vocabulary to sample from, or 3 k: new slots, parents used, parents */
     int64_t *call_past, *call_n;
     int32_t *held; /* [slots, length]: the tokens that each slot holds */
     int64_t *n_held;
@@ -253,9 +254,7 @@ static enum mil_status advance_single(struct run *r, struct lane *l, const float
 
 /* Give each of the k new sequences a slot that holds its parent's cache (see the file's head). */
 static void fork_slots(struct run *r, struct lane *l, const int32_t *parent) {
-    int32_t *slot = l->slot,
-            *fresh = r->g->scratch; /* 3 k <= vocab entries: beams_init saw to it */
-    int32_t *used = fresh + r->width;
+    int32_t *slot = l->slot, *fresh = r->g->scratch, *used = fresh + r->width;
     for (int64_t i = 0; i < r->width; i++) used[i] = 0;
     for (int64_t i = 0; i < r->width; i++) {
         fresh[i] = used[parent[i]] ? -1 : slot[parent[i]];

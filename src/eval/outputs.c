@@ -9,7 +9,6 @@
  * be seen late, never wrongly; the text is cut at the first one in the whole output afterwards. */
 #include "eval/outputs.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "core/mem.h"

@@ -61,11 +61,17 @@ bool samples_are_file(const struct sample_file *s) {
     return s->f && fstat(fileno(s->f), &info) == 0 && S_ISREG(info.st_mode);
 }
 
+/* Elements and members follow one another with a comma; a text's last byte is its quote.  The line
+ * is empty where there was no memory. */
+static void separate(struct str *line) {
+    if (line->len > 0 && !strchr("{[", line->data[line->len - 1])) str_add(line, ", ");
+}
+
 static void key_add(struct sample_file *s, const char *key) {
     if (s->line.len == 0)
         str_addc(&s->line, '{');
-    else if (s->line.data[s->line.len - 1] != '{') /* strings end with a quote */
-        str_add(&s->line, ", ");
+    else
+        separate(&s->line);
     json_append_string(key, strlen(key), &s->line);
     str_add(&s->line, ": ");
 }
@@ -127,6 +133,28 @@ void samples_object(struct sample_file *s, const char *key) {
 
 void samples_object_end(struct sample_file *s) {
     if (s->path) str_addc(&s->line, '}');
+}
+
+void samples_list(struct sample_file *s, const char *key) {
+    if (!s->path) return;
+    key_add(s, key);
+    str_addc(&s->line, '[');
+}
+
+void samples_list_text(struct sample_file *s, const char *text) {
+    if (!s->path) return;
+    separate(&s->line);
+    add_repaired(&s->line, text);
+}
+
+void samples_list_number(struct sample_file *s, double value) {
+    if (!s->path) return;
+    separate(&s->line);
+    json_append_real(value, &s->line);
+}
+
+void samples_list_end(struct sample_file *s) {
+    if (s->path) str_addc(&s->line, ']');
 }
 
 static enum mil_status write_line(struct sample_file *s, struct mil_error *err) {

@@ -49,6 +49,11 @@ void samples_bool(struct sample_file *s, const char *key, bool value);
 /* An object as a member: what is added until samples_object_end goes into it. */
 void samples_object(struct sample_file *s, const char *key);
 void samples_object_end(struct sample_file *s);
+/* A list as a member, its elements in turn (numbers are finite), its end. */
+void samples_list(struct sample_file *s, const char *key);
+void samples_list_text(struct sample_file *s, const char *text);
+void samples_list_number(struct sample_file *s, double value);
+void samples_list_end(struct sample_file *s);
 /* End the line and write it. */
 enum mil_status samples_end(struct sample_file *s, struct mil_error *err);
 enum mil_status samples_close(struct sample_file *s, struct mil_error *err);

@@ -55,6 +55,7 @@ static struct mil_eval_result score(struct opened *m, const char *path, int64_t 
                            .data_path = path,
                            .options = &o};
     assert_ok(task_evaluate(&run, "perplexity", &r, &err));
+    assert_string_equal(r.grader, "none");
     return r;
 }
 

@@ -21,10 +21,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/mem.h"
+#include "core/threads.h"
 #include "eval/sandbox/sandbox_internal.h"
 #include "io/file.h"
 
@@ -57,12 +57,6 @@ struct launch {
     pid_t pid;
     double start;
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void close_fd(int *fd) {
     if (*fd >= 0) close(*fd);
@@ -214,7 +208,7 @@ static int wait_for(pid_t pid, int options, int *status) {
 /* The child up to its exec: its failure, or the end of the pipe. */
 static enum mil_status start(struct launch *l, struct mil_error *err) {
     struct sandbox_failure failure = {0};
-    l->start = now();
+    l->start = clock_seconds();
     l->pid = _Fork();
     if (l->pid == 0) sandbox_child(&l->setup);
     if (l->pid < 0) return error_errno(err, errno, "starting a sandboxed process");
@@ -249,7 +243,7 @@ static bool watch(struct launch *l, char *buffer, const struct sandbox_limits *l
                   struct sandbox_result *out, int *status) {
     double deadline = l->start + limits->seconds;
     for (bool open = true;;) {
-        double left = deadline - now();
+        double left = deadline - clock_seconds();
         if (left <= 0) return true;
         struct pollfd p = {.fd = open ? l->output : -1, .events = POLLIN};
         poll(&p, 1, open ? (int)(1000 * left) + 1 : POLL_MS);
@@ -277,7 +271,7 @@ static enum mil_status run_child(struct launch *l, const struct sandbox_limits *
         out->end = WIFSIGNALED(status) ? SANDBOX_SIGNAL : SANDBOX_EXITED;
         out->code = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
     }
-    out->seconds = now() - l->start;
+    out->seconds = clock_seconds() - l->start;
     mem_free(buffer);
     return st;
 }

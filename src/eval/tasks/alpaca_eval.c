@@ -8,7 +8,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/mem.h"
 #include "eval/graders/grade.h"
 #include "eval/outputs.h"
 
@@ -100,7 +99,6 @@ enum mil_status alpaca_eval_run(const struct task_run *run, struct mil_eval_resu
     if (st == MIL_OK) st = json_write_file(c.path, c.list, err);
     if (st == MIL_OK) {
         result_protocol(result, "; outputs for a judge, none of them graded here");
-        snprintf(result->grader, sizeof result->grader, "none");
         result->n = facts.outputs;
         result->value = (double)facts.outputs;
         result->std_error = (double)NAN;

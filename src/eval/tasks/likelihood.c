@@ -154,34 +154,19 @@ static int64_t best(const struct asked *a, bool by_characters) {
     return at;
 }
 
-static void list_begin(struct str *line, const char *key) {
-    str_add(line, line->len == 0 ? "{" : ", ");
-    json_append_string(key, strlen(key), line);
-    str_add(line, ": [");
-}
-
-static void write_lists(const struct asked *a, struct str *line) {
-    list_begin(line, "loglikelihoods");
-    for (int64_t i = 0; i < a->n; i++) {
-        if (i > 0) str_add(line, ", ");
-        json_append_real(a->option[i].sum, line);
-    }
-    str_addc(line, ']');
-    list_begin(line, "contexts");
-    for (int64_t i = 0; i < a->n; i++) {
-        const char *text = a->texts->choices[i].context;
-        if (i > 0 && strcmp(text, a->texts->choices[0].context) == 0) continue;
-        if (i > 0) str_add(line, ", ");
-        json_append_string(text, strlen(text), line);
-    }
-    str_addc(line, ']');
-    list_begin(line, "continuations");
-    for (int64_t i = 0; i < a->n; i++) {
-        const char *text = a->texts->choices[i].continuation;
-        if (i > 0) str_add(line, ", ");
-        json_append_string(text, strlen(text), line);
-    }
-    str_addc(line, ']');
+/* Contexts that are the first one again are left out: mostly all but one. */
+static void write_lists(const struct asked *a, struct sample_file *f) {
+    const struct choice *c = a->texts->choices;
+    samples_list(f, "loglikelihoods");
+    for (int64_t i = 0; i < a->n; i++) samples_list_number(f, a->option[i].sum);
+    samples_list_end(f);
+    samples_list(f, "contexts");
+    for (int64_t i = 0; i < a->n; i++)
+        if (i == 0 || strcmp(c[i].context, c[0].context) != 0) samples_list_text(f, c[i].context);
+    samples_list_end(f);
+    samples_list(f, "continuations");
+    for (int64_t i = 0; i < a->n; i++) samples_list_text(f, c[i].continuation);
+    samples_list_end(f);
 }
 
 static enum mil_status judge(struct scorer *s, const struct asked *a, struct mil_error *err) {
@@ -197,7 +182,7 @@ static enum mil_status judge(struct scorer *s, const struct asked *a, struct mil
     samples_integer(&s->file, "chosen", chosen);
     samples_integer(&s->file, "chosen_norm", chosen_norm);
     samples_integer(&s->file, "truth", a->right);
-    write_lists(a, &s->file.line);
+    write_lists(a, &s->file);
     return samples_end(&s->file, err);
 }
 

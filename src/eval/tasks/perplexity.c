@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* perplexity.c - next-token loss on text:  ppl = exp( (1/n) sum_t -log p(x_t | x_<t in its window)
- * )
- *
+/* perplexity.c - next-token loss on text:
+ *     ppl = exp( (1/n) sum_t -log p(x_t | x_<t in its window) )
  * over the n scored tokens (windows.h).  Bits per byte = sum / (ln 2 * bytes of the scored tokens):
  * comparable between tokenizers, perplexity is not.  Standard error of ppl by the delta method,
  * ppl * s / sqrt(n) with s the standard deviation of the tokens' losses taken as independent (they

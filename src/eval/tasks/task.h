@@ -2,7 +2,8 @@
 /* task.h - the table of tasks: a task is one file and one row.
  *
  * Most tasks generate (outputs.h) and match (match.c; the task gives prompt template, limits and
- * graders); perplexity scores text.  What a result says is in milora/eval.h. */
+ * graders); others score what stands there: choices by likelihood, text by perplexity.  What a
+ * result says is in milora/eval.h. */
 #ifndef MIL_EVAL_TASKS_TASK_H
 #define MIL_EVAL_TASKS_TASK_H
 
@@ -65,8 +66,8 @@ struct match_rules {
     const struct grader *const *graders;
 };
 
+#define TASK_OUTPUTS "model_outputs.json" /* of alpaca_eval, where outputs_path says nothing */
 /* Options that only some tasks have; another's is refused by name. */
-#define TASK_OUTPUTS "model_outputs.json" /* where outputs_path says nothing */
 enum task_takes {
     TAKES_PROMPTS = 1, /* template_name, max_new_tokens, num_beams, temperature, top_p */
     TAKES_SAMPLES = 2, /* n_samples */
@@ -92,8 +93,8 @@ const struct task *task_table(size_t *n);
  * result is zeroed first. */
 enum mil_status task_evaluate(struct task_run *run, const char *name,
                               struct mil_eval_result *result, struct mil_error *err);
-/* What task_evaluate checks before anything is loaded; of run only data_path and options are used,
- * and run->task is set. */
+/* What task_evaluate checks before anything is loaded; of run only data_path and options are used
+ * (and model, unless NULL), and run->task is set. */
 enum mil_status task_check(struct task_run *run, const char *name, struct mil_error *err);
 /* The number of the grader of that name, 0 for NULL.  MIL_USAGE names the task's graders. */
 enum mil_status task_grader(const struct task *t, const char *name, size_t *chosen,

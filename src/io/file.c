@@ -165,10 +165,8 @@ enum mil_status dir_remove(const char *path, struct mil_error *err) {
     return MIL_OK;
 }
 
-/* Opens a regular file and tells its size.  O_NONBLOCK: opening a FIFO must not wait for a writer.
- */
-static enum mil_status open_regular(const char *path, int *fd, size_t *size,
-                                    struct mil_error *err) {
+/* O_NONBLOCK: opening a FIFO must not wait for a writer. */
+enum mil_status file_open_regular(const char *path, int *fd, size_t *size, struct mil_error *err) {
     *fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (*fd < 0) return error_errno(err, errno, "%s: cannot open", path);
     struct stat s;
@@ -192,7 +190,7 @@ enum mil_status file_map(const char *path, struct mapped_file *m, struct mil_err
     memset(m, 0, sizeof *m);
     int fd;
     size_t size = 0;
-    TRY(open_regular(path, &fd, &size, err));
+    TRY(file_open_regular(path, &fd, &size, err));
     void *data = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
     int e = errno;
     close(fd);
@@ -233,7 +231,7 @@ static enum mil_status read_all(int fd, const char *path, size_t limit, struct s
 enum mil_status file_read(const char *path, size_t limit, struct str *out, struct mil_error *err) {
     int fd;
     size_t size = 0;
-    TRY(open_regular(path, &fd, &size, err));
+    TRY(file_open_regular(path, &fd, &size, err));
     enum mil_status st = MIL_OK;
     if (size > limit)
         st = error_set(err, MIL_INPUT, "%s: %zu bytes, larger than the limit of %zu bytes", path,
@@ -249,7 +247,7 @@ enum mil_status file_copy(const char *from, const char *to, struct mil_error *er
     size_t size = 0;
     struct atomic_file a = {0};
     char *chunk = NULL;
-    TRY(open_regular(from, &fd, &size, err));
+    TRY(file_open_regular(from, &fd, &size, err));
     enum mil_status st = atomic_open(&a, to, err);
     if (st != MIL_OK) goto fail;
     chunk = mem_alloc(MEM_IO, READ_CHUNK, 1);

@@ -34,6 +34,11 @@ void dir_list_free(char **names, size_t n);
 enum mil_status dir_remove(const char *path, struct mil_error *err);
 enum mil_status file_copy(const char *from, const char *to, struct mil_error *err);
 
+/* A regular file opened for reading, and its size; *fd is the caller's to close, -1 after a failure.
+ * MIL_ACCESS for what is none: a pipe nobody writes to would be waited for, a directory cannot be
+ * read. */
+enum mil_status file_open_regular(const char *path, int *fd, size_t *size, struct mil_error *err);
+
 /* A file mapped read-only; data is NULL for an empty file.  The file must not shrink while mapped.
  */
 struct mapped_file {
@@ -44,7 +49,7 @@ enum mil_status file_map(const char *path, struct mapped_file *m, struct mil_err
 void file_unmap(struct mapped_file *m);
 /* The whole file appended to out; MIL_INPUT when larger than limit bytes. */
 enum mil_status file_read(const char *path, size_t limit, struct str *out, struct mil_error *err);
-/* Lines of a text file of any length; *line is borrowed until the next call, without the newline
+/* Lines of a regular text file, of any length; *line is borrowed until the next call, without the newline
  * (and without a trailing CR).  *line == NULL at the end. */
 struct line_reader {
     FILE *f;

@@ -3,15 +3,21 @@
  * getdelim would do the same with memory that nobody accounts for. */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/file.h"
 
 enum mil_status lines_open(struct line_reader *r, const char *path, struct mil_error *err) {
     memset(r, 0, sizeof *r);
-    if (path_is_dir(path))
-        return error_set(err, MIL_ACCESS, "%s: is a directory, not a file", path);
-    r->f = fopen(path, "re");
-    if (!r->f) return error_errno(err, errno, "%s: cannot open", path);
+    int fd;
+    size_t size;
+    TRY(file_open_regular(path, &fd, &size, err));
+    r->f = fdopen(fd, "r");
+    if (!r->f) {
+        int e = errno;
+        close(fd);
+        return error_errno(err, e, "%s: cannot open", path);
+    }
     r->path = path;
     return MIL_OK;
 }

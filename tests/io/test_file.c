@@ -146,6 +146,11 @@ static void lines_of_any_shape_are_returned(void **state) {
     lines_close(&r);
     assert_fails(lines_open(&r, in_dir("none"), &err), MIL_ACCESS, "none");
     lines_close(&r);
+    assert_fails(lines_open(&r, in_dir("."), &err), MIL_ACCESS, "is a directory");
+    /* Without a writer this would wait, and for good where SIGTERM only asks to stop. */
+    assert_int_equal(mkfifo(in_dir("pipe"), 0600), 0);
+    assert_fails(lines_open(&r, in_dir("pipe"), &err), MIL_ACCESS, "not a regular file");
+    lines_close(&r);
 }
 
 static void files_appear_at_commit_only(void **state) {

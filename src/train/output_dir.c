@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* output_dir.c - an output directory: may a run start in it, which checkpoints are there, which of
- * them go.  Only names that a run itself makes are ever removed. */
+ * them go.  Only names that a run itself makes are ever removed, and to make room for a fresh run
+ * only beside the train_config.yaml that every run writes first: model.safetensors or a directory
+ * `runs` may as well be somebody's model and results. */
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -10,10 +12,12 @@
 
 #include "train/run.h"
 
+static const char mark[] = "train_config.yaml", tensorboard[] = "runs";
+
 static const char *const own_files[] = {
     "trainer_log.jsonl",
     "profile.json",
-    "train_config.yaml",
+    mark,
     "adapter_model.safetensors",
     "adapter_config.json",
     "milora.json",
@@ -28,7 +32,7 @@ static const char *const own_files[] = {
     "special_tokens_map.json",
     "chat_template.jinja",
     "merges.txt",
-    "runs",
+    tensorboard,
     "trainer_state.json",
 };
 
@@ -61,22 +65,61 @@ static enum mil_status remove_entry(const char *dir, const char *name, struct mi
     return error_errno(err, errno, "%s", path);
 }
 
+/* Of another program's runs and of a comparison's folder nothing goes. */
+static enum mil_status remove_tensorboard(const char *dir, struct mil_error *err) {
+    char path[PATH_CAP], **names;
+    size_t n;
+    enum mil_status st = MIL_OK;
+    TRY(path_join(path, dir, tensorboard, err));
+    if (!path_is_dir(path)) return MIL_OK;
+    TRY(dir_list(path, &names, &n, err));
+    for (size_t i = 0; i < n && st == MIL_OK; i++)
+        if (str_starts(names[i], "events.out.tfevents.")) st = remove_entry(path, names[i], err);
+    dir_list_free(names, n);
+    if (st == MIL_OK) rmdir(path); /* where nothing else is in it */
+    return st;
+}
+
+/* What a directory holds, as far as it matters to a run that would start there. */
+struct contents {
+    const char *any, *own; /* the first name that is no stranger's, that a run makes; or NULL */
+    bool marked, checkpoint;
+};
+
+static struct contents look_through(char *const *names, size_t n) {
+    struct contents c = {0};
+    for (size_t i = 0; i < n; i++) {
+        if (stranger(names[i])) continue;
+        if (!c.any) c.any = names[i];
+        if (!c.own && is_own(names[i])) c.own = names[i];
+        c.marked = c.marked || strcmp(names[i], mark) == 0;
+        c.checkpoint = c.checkpoint || checkpoint_step(names[i]) >= 0;
+    }
+    return c;
+}
+
 enum mil_status output_check(const char *dir, bool overwrite, struct mil_error *err) {
     char **names;
     size_t n;
     enum mil_status st = MIL_OK;
-    if (overwrite || !path_exists(dir)) return MIL_OK;
+    if (!path_exists(dir)) return MIL_OK;
     TRY(dir_list(dir, &names, &n, err));
-    for (size_t i = 0; i < n && st == MIL_OK; i++)
-        if (!stranger(names[i]))
-            st = error_set(err, MIL_ACCESS,
-                           "%s: output_dir is not empty (it holds %s); go on with it by --resume "
-                           "last, replace it by overwrite_output_dir=true, or choose another",
-                           dir, names[i]);
+    struct contents c = look_through(names, n);
+    if (overwrite && c.own && !c.marked)
+        st = error_set(err, MIL_ACCESS,
+                       "%.250s: output_dir holds %.100s but no %s, so it was not made by a "
+                       "training and is not replaced; choose another",
+                       dir, c.own, mark);
+    else if (!overwrite && c.any)
+        st = error_set(err, MIL_ACCESS,
+                       "%.250s: output_dir is not empty (it holds %.100s); %s"
+                       "replace it by overwrite_output_dir=true, or choose another",
+                       dir, c.any, c.checkpoint ? "go on with it by --resume last, " : "");
     dir_list_free(names, n);
     return st;
 }
 
+/* The mark goes last: a run that is killed here leaves a directory that is still its own. */
 enum mil_status output_prepare(const char *dir, struct mil_error *err) {
     char **names;
     size_t n;
@@ -84,8 +127,13 @@ enum mil_status output_prepare(const char *dir, struct mil_error *err) {
     TRY(dir_make(dir, err));
     if (access(dir, W_OK | X_OK) != 0) return error_errno(err, errno, "%s", dir);
     TRY(dir_list(dir, &names, &n, err));
-    for (size_t i = 0; i < n && st == MIL_OK; i++)
-        if (is_own(names[i])) st = remove_entry(dir, names[i], err);
+    struct contents c = look_through(names, n);
+    for (size_t i = 0; i < n && c.marked && st == MIL_OK; i++) {
+        if (!is_own(names[i]) || strcmp(names[i], mark) == 0) continue;
+        st = strcmp(names[i], tensorboard) == 0 ? remove_tensorboard(dir, err)
+                                                : remove_entry(dir, names[i], err);
+    }
+    if (st == MIL_OK && c.marked) st = remove_entry(dir, mark, err);
     dir_list_free(names, n);
     return st;
 }

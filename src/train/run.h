@@ -92,9 +92,11 @@ void run_profile_step(struct run *r, int64_t tokens, double seconds);
 enum mil_status run_profile_finish(struct run *r, struct mil_error *err);
 
 /* output_dir.c: what lies in an output directory. */
-/* MIL_ACCESS when anything is in dir and overwrite is not set; changes nothing. */
+/* MIL_ACCESS when anything is in dir and overwrite is not set, or names that a run uses are there
+ * without the train_config.yaml that every run leaves; changes nothing. */
 enum mil_status output_check(const char *dir, bool overwrite, struct mil_error *err);
-/* Ready for a fresh run: made if absent, emptied of an earlier run's files. MIL_ACCESS when
+/* Ready for a fresh run: made if absent, emptied of an earlier run's files (of a directory with
+ * train_config.yaml). MIL_ACCESS when
  * nothing can be written there. */
 enum mil_status output_prepare(const char *dir, struct mil_error *err);
 /* Remove what a killed run left half-made. */

@@ -157,16 +157,45 @@ static void a_used_directory_is_not_overwritten(void **state) {
     assert_ok(file_write(path, "x", 1, &err));
     assert_ok(train(dir, more, NULL, NULL, NULL, &err));
     assert_fails(train(dir, more, NULL, NULL, NULL, &err), MIL_ACCESS, "not empty");
-    assert_non_null(strstr(err.message, "--resume last"));
+    assert_null(strstr(err.message, "--resume last")); /* from what? */
     assert_non_null(strstr(err.message, "overwrite_output_dir=true"));
     assert_ok(path_join(path, dir, "checkpoint-77", &err));
     assert_ok(dir_make(path, &err));
+    assert_fails(train(dir, more, NULL, NULL, NULL, &err), MIL_ACCESS, "--resume last");
     assert_ok(path_join(path, dir, "mine.txt", &err));
     assert_ok(file_write(path, "x", 1, &err));
     assert_ok(train(dir, over, NULL, NULL, NULL, &err));
     assert_false(holds(dir, "checkpoint-77"));
     assert_true(holds(dir, "mine.txt")); /* what a run does not make it does not remove */
     assert_true(holds(dir, "run.log"));
+}
+
+/* The names of a run are also those of models and results that nobody wants to lose. */
+static void only_a_run_is_overwritten(void **state) {
+    (void)state;
+    static const char *const over[] = {"max_steps=1", "overwrite_output_dir=true", NULL};
+    static const char *const names[] = {"model.safetensors", "runs/first/results.json",
+                                        "checkpoint-7/notes.txt"};
+    struct mil_error err = {0};
+    char path[PATH_CAP], file[PATH_CAP], *slash;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%zu", test_tmp_dir(), i);
+        assert_ok(path_join(file, path, names[i], &err));
+        slash = strrchr(file, '/');
+        *slash = 0;
+        assert_ok(dir_make(file, &err));
+        *slash = '/';
+        assert_ok(file_write(file, "mine", 4, &err));
+        assert_fails(train(path, over, NULL, NULL, NULL, &err), MIL_ACCESS, "train_config.yaml");
+        assert_true(path_exists(file));
+    }
+    /* A run beside a comparison's folder: its own events go, the folder stays. */
+    const char *dir = test_tmp_dir();
+    assert_ok(train(dir, over, NULL, NULL, NULL, &err));
+    assert_ok(path_join(path, dir, "runs/first", &err));
+    assert_ok(dir_make(path, &err));
+    assert_ok(train(dir, over, NULL, NULL, NULL, &err));
+    assert_true(path_is_dir(path));
 }
 
 static void unwritable_directories(void **state) {
@@ -468,6 +497,7 @@ int main(void) {
         cmocka_unit_test(checkpoints_have_hugging_face_keys),
         cmocka_unit_test(a_model_from_scratch),
         cmocka_unit_test(a_used_directory_is_not_overwritten),
+        cmocka_unit_test(only_a_run_is_overwritten),
         cmocka_unit_test(unwritable_directories),
         cmocka_unit_test(a_full_disk_leaves_no_half_checkpoint),
         cmocka_unit_test(bad_data_are_refused_before_anything_is_written),

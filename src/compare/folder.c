@@ -1,19 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* folder.c - see folder.h.  The lock is flock's: it goes with the last process that has the
- * descriptor, so nothing needs to be cleaned up after a kill. */
+/* folder.c - see folder.h: paths, and the small files of a cell. */
 #include "compare/folder.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
-
-#include "core/log.h"
 
 /* ---- paths */
 
@@ -33,144 +25,6 @@ enum mil_status folder_path(const struct compare_plan *p, size_t cell, const cha
     folder_relative(p, cell, relative);
     snprintf(tail, sizeof tail, "%s%s%.200s", relative, *name ? "/" : "", name);
     return path_join(out, p->output_dir, tail, err);
-}
-
-/* ---- whose folder */
-
-/* The first member in which two objects differ. */
-static const char *difference(const json_t *a, const json_t *b) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)a, key, value) {
-        if (!json_equal(value, json_object_get(b, key))) return key;
-    }
-    json_object_foreach((json_t *)b, key, value) {
-        if (!json_object_get(a, key)) return key;
-    }
-    return NULL;
-}
-
-static enum mil_status compare_plans(const struct compare_plan *p, const char *path,
-                                     struct mil_error *err) {
-    struct yaml_doc old = {0};
-    struct str inner = {0};
-    TRY(yaml_read_file(path, &old, err));
-    const char *key = difference(old.root, p->identity);
-    enum mil_status st = MIL_OK;
-    if (key) {
-        const char *sub =
-            difference(json_object_get(old.root, key), json_object_get(p->identity, key));
-        if (sub) str_addf(&inner, ".%s", sub);
-        st = error_set(err, MIL_MISMATCH,
-                       "%.200s: another plan made this folder ('%.100s%.100s' differs): name "
-                       "another output_dir, or remove this one",
-                       path, key, str_c(&inner));
-    }
-    str_release(&inner);
-    yaml_release(&old);
-    return st;
-}
-
-static enum mil_status write_plan(const struct compare_plan *p, const char *path,
-                                  struct mil_error *err) {
-    struct str text = {0};
-    if (*p->recipe_path) str_addf(&text, "# recipe: %s\n", p->recipe_path);
-    enum mil_status st = yaml_write(p->identity, &text, err);
-    if (st == MIL_OK) st = str_status(&text, err);
-    if (st == MIL_OK) st = file_write(path, text.data, text.len, err);
-    str_release(&text);
-    return st;
-}
-
-enum mil_status folder_check(const struct compare_plan *p, struct mil_error *err) {
-    char path[PATH_CAP];
-    TRY(path_join(path, p->output_dir, "plan.yaml", err));
-    if (!path_exists(path))
-        return error_set(err, MIL_ACCESS, "%s: there is no comparison yet", p->output_dir);
-    return compare_plans(p, path, err);
-}
-
-/* As long as no cell was begun, a plan may be corrected: what was graded of the base goes. */
-static enum mil_status claim_again(const struct compare_plan *p, const char *path,
-                                   struct mil_error *err) {
-    char other[PATH_CAP];
-    enum mil_status st = compare_plans(p, path, err);
-    if (st != MIL_MISMATCH) return st;
-    TRY(path_join(other, p->output_dir, "cells", NULL));
-    if (path_exists(other)) return st;
-    TRY(folder_path(p, BASE_CELL, "", other, err));
-    TRY(dir_remove(other, err));
-    return write_plan(p, path, err);
-}
-
-/* A new folder must be empty, so that nothing else is taken for a part of it. */
-static enum mil_status claim(const struct compare_plan *p, struct mil_error *err) {
-    char path[PATH_CAP], **names;
-    size_t n;
-    enum mil_status st = MIL_OK;
-    TRY(path_join(path, p->output_dir, "plan.yaml", err));
-    if (path_exists(path)) return claim_again(p, path, err);
-    TRY(dir_list(p->output_dir, &names, &n, err));
-    for (size_t i = 0; i < n && st == MIL_OK; i++)
-        if (names[i][0] != '.' && !str_ends(names[i], ".log"))
-            st = error_set(err, MIL_ACCESS,
-                           "%s: is not empty (it holds %s) and no comparison's: name another "
-                           "output_dir",
-                           p->output_dir, names[i]);
-    dir_list_free(names, n);
-    return st == MIL_OK ? write_plan(p, path, err) : st;
-}
-
-/* ---- the lock */
-
-/* The process that wrote the lock's file. */
-static long owner_of(int fd) {
-    char text[32] = "";
-    if (pread(fd, text, sizeof text - 1, 0) <= 0) return 0;
-    return strtol(text, NULL, 10);
-}
-
-static enum mil_status wait_lock(const struct compare_plan *p, int fd, struct mil_error *err) {
-    enum { MOST_SECONDS = 120 };
-    struct timespec nap = {0, 50000000};
-    for (int i = 0; i < MOST_SECONDS * 20; i++) {
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0) return MIL_OK;
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return error_errno(err, errno, "%s: cannot be locked", p->output_dir);
-        long owner = owner_of(fd);
-        if (owner > 0 && (kill((pid_t)owner, 0) == 0 || errno != ESRCH))
-            return error_set(err, MIL_ACCESS,
-                             "%s: another 'milora compare' (process %ld) works in it; wait for it, "
-                             "or name another output_dir",
-                             p->output_dir, owner);
-        if (i == 10) log_info("waiting for a step of a killed comparison to end");
-        nanosleep(&nap, NULL);
-    }
-    return error_set(err, MIL_ACCESS,
-                     "%s: a step of a killed comparison still runs in it; wait for it, or end it",
-                     p->output_dir);
-}
-
-enum mil_status folder_open(const struct compare_plan *p, int *lock, struct mil_error *err) {
-    char path[PATH_CAP], text[32];
-    *lock = -1;
-    TRY(dir_make(p->output_dir, err));
-    TRY(path_join(path, p->output_dir, ".lock", err));
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) return error_errno(err, errno, "%s", path);
-    enum mil_status st = wait_lock(p, fd, err);
-    if (st == MIL_OK) {
-        int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-        if (ftruncate(fd, 0) != 0 || pwrite(fd, text, (size_t)n, 0) != n)
-            st = error_errno(err, errno, "%s", path);
-    }
-    if (st == MIL_OK) st = claim(p, err);
-    if (st != MIL_OK) {
-        close(fd);
-        return st;
-    }
-    *lock = fd;
-    return MIL_OK;
 }
 
 /* ---- small files of a cell */

@@ -98,6 +98,18 @@ bool plan_slug(const char *text, char *out, size_t cap) {
     return true;
 }
 
+enum mil_status plan_name(const struct compare_plan *p, const char *name, const char *dotted,
+                          char slug[COMPARE_SLUG], struct mil_error *err) {
+    if (!*name) return plan_bad(p, dotted, err, "a name has at least one letter");
+    for (const char *s = name; *s; s++)
+        if ((unsigned char)*s < ' ' || *s == 127)
+            return plan_bad(p, dotted, err,
+                            "a name has no line breaks or other control characters");
+    if (!plan_slug(name, slug, COMPARE_SLUG))
+        return plan_bad(p, dotted, err, "a name has at most %d bytes", COMPARE_SLUG - 1);
+    return MIL_OK;
+}
+
 void plan_value_text(const json_t *value, struct str *out) {
     size_t i;
     json_t *item;
@@ -249,6 +261,7 @@ enum mil_status plan_count(struct compare_plan *p, struct mil_error *err) {
     enum mil_status st = checkpoint_open(p->model, CHECKPOINT_CONFIG_ONLY, &base, err);
     for (size_t i = 0; i < p->n_groups && st == MIL_OK; i++)
         st = count_group(p, &p->groups[i], &base->config, err);
+    if (st == MIL_OK) st = plan_check_analyses(p, &base->config, err);
     checkpoint_free(&base);
     return st;
 }

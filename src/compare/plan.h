@@ -11,6 +11,7 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "io/yaml.h"
+#include "model/config.h"
 #include "train/config.h"
 
 #define COMPARE_CELLS 10000 /* most of them */
@@ -78,7 +79,8 @@ struct compare_plan {
 enum mil_status plan_read(const char *path, const char *const *assignments, size_t n,
                           struct compare_plan *out, struct mil_error *err);
 void plan_release_all(struct compare_plan *p);
-/* The model's config.json: trainable parameters of each group; modules that match nothing. */
+/* The model's config.json: trainable parameters of each group; modules that match nothing, and
+ * options of analyses that the model cannot have. */
 enum mil_status plan_count(struct compare_plan *p, struct mil_error *err);
 /* Files of tasks and analyses are there. */
 enum mil_status plan_check_data(const struct compare_plan *p, struct mil_error *err);
@@ -106,9 +108,12 @@ void plan_place(const struct compare_plan *p, const char *dotted, char out[400])
 /* Members of an object are among `known` (NULL-terminated). */
 enum mil_status plan_known(const struct compare_plan *p, const json_t *object, const char *dotted,
                            const char *const *known, struct mil_error *err);
-/* Lower-case letters, digits, . _ - ("plus" for +); never empty, never begins with a dot.  false:
- * too long. */
+/* Lower-case letters, digits, . _ - ("plus" for +); "x" where nothing is left, never begins with
+ * a dot.  false: too long. */
 bool plan_slug(const char *text, char *out, size_t cap);
+/* A name as the plan may give one, and its slug. */
+enum mil_status plan_name(const struct compare_plan *p, const char *name, const char *dotted,
+                          char slug[COMPARE_SLUG], struct mil_error *err);
 /* A value as text: strings bare, lists with commas, numbers as JSON has them.  Appended. */
 void plan_value_text(const json_t *value, struct str *out);
 /* plan_change.c: "a.b=value" on the document. MIL_USAGE. */
@@ -130,5 +135,9 @@ enum mil_status plan_resolve_keys(const struct compare_plan *p, json_t *keys,
 enum mil_status plan_read_cells(struct compare_plan *p, struct mil_error *err);
 /* plan_tasks.c */
 enum mil_status plan_read_tasks(struct compare_plan *p, struct mil_error *err);
+
+/* plan_analyses.c: layers, modules, ranks, lengths that the model does not have. */
+enum mil_status plan_check_analyses(const struct compare_plan *p, const struct model_config *model,
+                                    struct mil_error *err);
 
 #endif

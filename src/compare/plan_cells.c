@@ -44,8 +44,7 @@ static enum mil_status read_entry(const struct compare_plan *p, const char *list
                         methods ? "a method's name, or a map with name, method and other keys"
                                 : "a map with name and the keys that it sets");
     out->name = json_string_value(name);
-    if (!plan_slug(out->name, slug, sizeof slug))
-        return plan_bad(p, dotted, err, "a name has at most %d bytes", COMPARE_SLUG - 1);
+    TRY(plan_name(p, out->name, dotted, slug, err));
     json_object_del(out->keys, "name");
     TRY(plan_check_keys(p, out->keys, dotted, methods ? not_method : not_setup, err));
     return methods ? find_method(p, dotted, out, err) : MIL_OK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plan_tasks.c - what every cell is graded on and analysed by.  The keys are the options of the
  * verbs `eval` and `analyze` with _ for -; their values are checked here as far as their types go,
- * the rest by those verbs on the untouched model, before the first training. */
+ * the rest by those verbs on the untouched model and by plan_analyses.c, before the first training. */
 #include <string.h>
 
 #include "compare/plan.h"
@@ -123,8 +123,7 @@ static enum mil_status read_task(const struct compare_plan *p, size_t i, const j
     if (strcmp(t->name, "average") == 0 || strcmp(t->name, "forgetting_loss") == 0)
         return plan_bad(p, dotted, err, "'%s' is the name of another number in the results",
                         t->name);
-    if (!plan_slug(t->name, t->slug, sizeof t->slug))
-        return plan_bad(p, dotted, err, "a name has at most %d bytes", COMPARE_SLUG - 1);
+    TRY(plan_name(p, t->name, dotted, t->slug, err));
     TRY(find_task(p, dotted, t, err));
     t->averaged = t->share && !json_is_false(json_object_get(t->options, "average"));
     return resolve_data(p, t->options, dotted, err);

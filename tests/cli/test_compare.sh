@@ -139,17 +139,23 @@ expect 0 compare plan.yaml output_dir=stopped
 same stopped "stopped and continued"
 
 # Cells that fail: told, listed, exit 1; each is tried once, the others' parts are there.
-run compare plan.yaml output_dir=failing forgetting.max_length=257 seeds=[1]
+: >empty.txt
+run compare plan.yaml output_dir=failing forgetting.data=empty.txt seeds=[1]
 [ "$rc" -eq 1 ] || fail "failed cells: exit $rc"
 holds "warning: lora/seed-1 | forgetting failed: exit code 2: milora analyze: " err
 holds "failed: milora/seed-1 | forgetting | exit code 2" out
 tail -n 1 err | grep -q "2 of 2 failed, 0 are done; --retry-failed" || fail "the last line: $(tail -n 1 err)"
 [ -s failing/cells/milora/seed-1/eval-text.json ] || fail "the second cell was not run"
-run compare plan.yaml output_dir=failing forgetting.max_length=257 seeds=[1]
+run compare plan.yaml output_dir=failing forgetting.data=empty.txt seeds=[1]
 [ "$rc" -eq 1 ] || fail "failed cells, again: exit $rc"
 grep -q "forgetting failed" err && fail "a failed cell was tried again unasked"
 
+# What was wrong in an analysis alone is corrected without training anew.
+expect 0 compare plan.yaml output_dir=failing seeds=[1] --retry-failed
+[ "$(grep -c "^\$.* train " failing/cells/milora/seed-1/log.txt)" -eq 1 ] || fail "trained twice"
+
 # Refused, with one line.
+refused 2 "the command line: forgetting.max_length: is 257; the model has " compare plan.yaml output_dir=new forgetting.max_length=257
 sed 's/seeds: .*/seeds: [1, 3]/' plan.yaml >other.yaml
 refused 2 "another plan made this folder ('seeds' differs)" compare other.yaml
 refused 2 "('train.r' differs)" compare plan.yaml train.r=2

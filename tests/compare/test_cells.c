@@ -325,6 +325,66 @@ static void test_base_refuses(void **state) {
                  "refusing/plan.yaml: another plan made this folder ('methods' differs)");
 }
 
+static void assert_text(const char *path, const char *want) {
+    struct str text = {0};
+    assert_ok(file_read(path, 1 << 20, &text, &err));
+    assert_string_equal(str_c(&text), want);
+    str_release(&text);
+}
+
+/* A folder is a comparison's by the first line of its plan.yaml; in others nothing is touched, not
+ * even where a user keeps the model under a name that we use. */
+static void test_foreign(void **state) {
+    struct str config = {0};
+    (void)state;
+    fresh();
+    assert_ok(file_read("base/config.json", 1 << 20, &config, &err));
+    assert_fails(compare(".", NULL, false, NULL), MIL_ACCESS, "is not empty");
+    assert_text("base/config.json", str_c(&config));
+    assert_text("plan.yaml", PLAN);
+    assert_false(path_exists(".lock"));
+    assert_ok(dir_make("project/base", &err));
+    rig_write("project/base/model.safetensors", "weights");
+    rig_write("project/plan.yaml", "title: mine\n");
+    assert_fails(compare("project", NULL, false, NULL), MIL_ACCESS, "no comparison's");
+    assert_text("project/base/model.safetensors", "weights");
+    assert_text("project/plan.yaml", "title: mine\n");
+    assert_false(path_exists("project/.lock") || path_exists("calls"));
+    /* Even below our own folder only our own files go when a plan is corrected. */
+    rig_write("fail", "2 eval base --task perplexity\n");
+    assert_fails(compare("own", NULL, false, NULL), MIL_INPUT, "(eval-ppl)");
+    assert_true(path_exists("own/base/eval-exact_match.json"));
+    rig_write("own/base/notes.txt", "mine");
+    unlink("fail");
+    rig_write("plan.yaml", PLAN "keep: all\n");
+    assert_ok(compare("own", NULL, false, NULL));
+    assert_text("own/base/notes.txt", "mine");
+    rig_write("plan.yaml", PLAN);
+    str_release(&config);
+}
+
+/* Options of an analysis that failed everywhere are corrected without training anew; once there is
+ * an analysis by them they stay. */
+static void test_corrected(void **state) {
+    (void)state;
+    fresh();
+    rig_write("fail", "2 analyze forgetting\n");
+    assert_ok(compare("corrected", NULL, false, NULL));
+    assert_int_equal(result.failed, 4);
+    unlink("fail");
+    size_t before = calls();
+    rig_write("plan.yaml",
+              RIG_HEAD "methods: [lora, {name: MiLoRA, method: milora}]\nseeds: [1, 2]\n"
+                       "tasks:\n  - {task: exact_match, data: test.jsonl, limit: 4}\n"
+                       "  - {name: ppl, task: perplexity, data: text.txt}\n"
+                       "forgetting: {data: text.txt, max_tokens: 5}\n");
+    assert_ok(compare("corrected", NULL, true, NULL));
+    assert_true(result.done == 4 && calls() == before + 4 && called("--max-tokens 5"));
+    rig_write("plan.yaml", PLAN);
+    assert_fails(compare("corrected", NULL, true, NULL), MIL_MISMATCH,
+                 "another plan made this folder ('forgetting.max_tokens' differs)");
+}
+
 /* A stop reaches the step, which saves; nothing counts as failed. */
 static void test_stopped(void **state) {
     json_t *want = timeless("whole");
@@ -471,7 +531,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole),      cmocka_unit_test(test_killed),
         cmocka_unit_test(test_taken_away), cmocka_unit_test(test_upgraded),
-        cmocka_unit_test(test_failed),     cmocka_unit_test(test_base_refuses),
+        cmocka_unit_test(test_failed),     cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_corrected),  cmocka_unit_test(test_base_refuses),
         cmocka_unit_test(test_stopped),    cmocka_unit_test(test_lock),
         cmocka_unit_test(test_only),       cmocka_unit_test(test_keep_none),
         cmocka_unit_test(test_refused),    cmocka_unit_test(test_usage),

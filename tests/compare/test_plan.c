@@ -187,6 +187,8 @@ static void test_refused(void **state) {
         {RIG_HEAD "methods: [lora]\ngrid: {r: [8, 0]}\n", "plan.yaml:5: r"},
         {RIG_HEAD "methods: [lora]\ngrid: {rank: [8]}\n",
          "plan.yaml:5: unknown key 'rank': here it is called 'r'"},
+        {RIG_HEAD "methods: [{name: '', method: lora}]\n", "a name has at least one letter"},
+        {RIG_HEAD "methods: [{name: \"a\\nb\", method: lora}]\n", "a name has no line breaks"},
         {RIG_HEAD "methods: [lora]\nbaseline: lroa\n",
          "plan.yaml:5: baseline: 'lroa' is none of the methods; did you mean 'lora'?"},
         {RIG_HEAD "methods: [lora]\nbase: 3\n", "plan.yaml:5: base: must be true or false"},
@@ -243,6 +245,27 @@ static void test_files(void **state) {
     plan_release_all(&plan);
     read_plan(RIG_HEAD "methods: [lora]\ntrain: {target_modules: [q_porj]}\n");
     assert_fails(plan_count(&plan, &err), MIL_USAGE, "plan.yaml: group lora: ");
+    plan_release_all(&plan);
+    static const char *const rows[][2] = {
+        {"interference: {layers: '0-77'}\n", "plan.yaml:5: interference.layers: "},
+        {"subspace: {layers: 2}\n", "plan.yaml:5: subspace.layers: "},
+        {"interference: {target_modules: [q_proj, nope]}\n",
+         "plan.yaml:5: interference.target_modules: "},
+        {"subspace: {rank: 33}\n", "plan.yaml:5: subspace.rank: "},
+        {"forgetting: {data: text.txt, max_length: 257}\n",
+         "plan.yaml:5: forgetting.max_length: is 257; the model has 256 positions"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[300];
+        snprintf(text, sizeof text, RIG_HEAD "methods: [lora]\n%s", rows[i][0]);
+        read_plan(text);
+        assert_fails(plan_count(&plan, &err), MIL_INPUT, rows[i][1]);
+        plan_release_all(&plan);
+    }
+    read_plan(RIG_HEAD "methods: [lora]\ninterference: {rank: 4, layers: [0, 1], target_modules: "
+                       "q_proj}\nsubspace: {rank: 16, layers: 1}\nforgetting: {data: text.txt, "
+                       "max_length: 256}\n");
+    assert_ok(plan_count(&plan, &err));
     plan_release_all(&plan);
     read_plan(RIG_HEAD "methods: [lora]\ntrain: {model_name_or_path: absent}\n");
     assert_fails(plan_count(&plan, &err), MIL_ACCESS, "absent");

@@ -42,7 +42,7 @@ static enum mil_status check_owner(const struct compare_plan *p, struct mil_erro
     enum mil_status st = MIL_OK;
     TRY(path_join(path, p->output_dir, "plan.yaml", err));
     if (!path_exists(p->output_dir)) return MIL_OK;
-    if (path_exists(path) && !path_same_file(path, p->path)) TRY(is_ours(path, &ours, err));
+    if (path_exists(path)) TRY(is_ours(path, &ours, err));
     if (ours) return MIL_OK;
     TRY(dir_list(p->output_dir, &names, &n, err));
     for (size_t i = 0; i < n && st == MIL_OK; i++)
@@ -68,25 +68,20 @@ static const char *difference(const json_t *a, const json_t *b) {
     return NULL;
 }
 
+/* `old`: the document of `path`, the folder's plan.yaml. */
 static enum mil_status compare_plans(const struct compare_plan *p, const char *path,
-                                     struct mil_error *err) {
-    struct yaml_doc old = {0};
+                                     const json_t *old, struct mil_error *err) {
     struct str inner = {0};
-    TRY(yaml_read_file(path, &old, err));
-    const char *key = difference(old.root, p->identity);
-    enum mil_status st = MIL_OK;
-    if (key) {
-        const char *sub =
-            difference(json_object_get(old.root, key), json_object_get(p->identity, key));
-        if (sub) str_addf(&inner, ".%s", sub);
-        st = error_set(err, MIL_MISMATCH,
-                       "%.200s: another plan made this folder ('%.100s%.100s' differs): name "
-                       "another output_dir, or remove this one",
-                       path, key, str_c(&inner));
-    }
+    const char *key = difference(old, p->identity);
+    if (!key) return MIL_OK;
+    const char *sub = difference(json_object_get(old, key), json_object_get(p->identity, key));
+    if (sub) str_addf(&inner, ".%s", sub);
+    error_set(err, MIL_MISMATCH,
+              "%.200s: another plan made this folder ('%.100s%.100s' differs): name another "
+              "output_dir, or remove this one",
+              path, key, str_c(&inner));
     str_release(&inner);
-    yaml_release(&old);
-    return st;
+    return MIL_MISMATCH;
 }
 
 static enum mil_status write_plan(const struct compare_plan *p, const char *path,
@@ -107,7 +102,11 @@ enum mil_status folder_check(const struct compare_plan *p, struct mil_error *err
     TRY(path_join(path, p->output_dir, "plan.yaml", err));
     if (path_exists(path)) TRY(is_ours(path, &ours, err));
     if (!ours) return error_set(err, MIL_ACCESS, "%s: there is no comparison yet", p->output_dir);
-    return compare_plans(p, path, err);
+    struct yaml_doc old = {0};
+    TRY(yaml_read_file(path, &old, err));
+    enum mil_status st = compare_plans(p, path, old.root, err);
+    yaml_release(&old);
+    return st;
 }
 
 /* Has a cell made the file? */
@@ -124,34 +123,29 @@ static enum mil_status any_has(const struct compare_plan *p, const char *name, b
 
 /* Options of an analysis may be corrected while nothing was analysed by them: trainings that are
  * done would otherwise be lost to a wrong word in the plan's last line. */
-static enum mil_status may_correct(const struct compare_plan *p, const char *path, bool *out,
+static enum mil_status may_correct(const struct compare_plan *p, const json_t *old, bool *out,
                                    struct mil_error *err) {
-    struct yaml_doc old = {0};
-    enum mil_status st = yaml_read_file(path, &old, err);
-    *out = true;
-    for (int i = 0; i < COMPARE_ANALYSES && st == MIL_OK && *out; i++) {
+    json_t *corrected = json_copy((json_t *)old);
+    enum mil_status st = corrected ? MIL_OK : error_nomem(err, 0);
+    for (int i = 0; i < COMPARE_ANALYSES && st == MIL_OK; i++) {
         char name[64];
-        bool used;
+        bool used = false;
         const char *key = compare_analysis_names[i];
-        if (json_equal(json_object_get(old.root, key), json_object_get(p->identity, key))) continue;
+        json_t *now = json_object_get(p->identity, key);
         snprintf(name, sizeof name, "%s.json", key);
         st = any_has(p, name, &used, err);
-        *out = st == MIL_OK && !used;
+        if (st != MIL_OK || used) continue;
+        if (!now)
+            json_object_del(corrected, key);
+        else if (json_object_set(corrected, key, now) != 0)
+            st = error_nomem(err, 0);
     }
-    json_t *was = st == MIL_OK ? json_copy(old.root) : NULL, *now = json_copy(p->identity);
-    for (int i = 0; was && now && i < COMPARE_ANALYSES; i++) {
-        json_object_del(was, compare_analysis_names[i]);
-        json_object_del(now, compare_analysis_names[i]);
-    }
-    *out = *out && was && now && json_equal(was, now);
-    json_decref(was);
-    json_decref(now);
-    yaml_release(&old);
+    *out = st == MIL_OK && json_equal(corrected, p->identity);
+    json_decref(corrected);
     return st;
 }
 
-/* Files of the untouched model's folder that a comparison writes; a directory that holds more
- * stays. */
+/* Files of the untouched model's folder that a comparison writes; others stay. */
 static enum mil_status remove_base(const struct compare_plan *p, struct mil_error *err) {
     static const char *const begins[] = {
         "eval-", "samples-", "model_outputs-", "log.txt", "usage.json", "cell.json", "tmp-"};
@@ -173,22 +167,24 @@ static enum mil_status remove_base(const struct compare_plan *p, struct mil_erro
 }
 
 /* As long as no cell was begun, a plan may be corrected: what was graded of the base goes. */
-static enum mil_status claim_again(const struct compare_plan *p, const char *path,
-                                   struct mil_error *err) {
+static enum mil_status claim_other(const struct compare_plan *p, const char *path,
+                                   const json_t *old, struct mil_error *err) {
     char cells[PATH_CAP];
     bool may;
-    struct mil_error why = {0};
-    enum mil_status st = compare_plans(p, path, &why);
-    if (st == MIL_MISMATCH) {
-        TRY(path_join(cells, p->output_dir, "cells", err));
-        TRY(may_correct(p, path, &may, err));
-        if (may) return write_plan(p, path, err);
-        if (!path_exists(cells)) {
-            TRY(remove_base(p, err));
-            return write_plan(p, path, err);
-        }
-    }
-    if (st != MIL_OK && err) *err = why;
+    TRY(may_correct(p, old, &may, err));
+    TRY(path_join(cells, p->output_dir, "cells", err));
+    if (!may && path_exists(cells)) return compare_plans(p, path, old, err);
+    if (!may) TRY(remove_base(p, err));
+    return write_plan(p, path, err);
+}
+
+static enum mil_status claim_again(const struct compare_plan *p, const char *path,
+                                   struct mil_error *err) {
+    struct yaml_doc old = {0};
+    TRY(yaml_read_file(path, &old, err));
+    enum mil_status st = MIL_OK;
+    if (!json_equal(old.root, p->identity)) st = claim_other(p, path, old.root, err);
+    yaml_release(&old);
     return st;
 }
 

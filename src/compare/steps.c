@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "eval/resume.h"
+
 static void add(struct compare_step *step, enum step_kind kind, size_t index, const char *prefix,
                 const char *name) {
     step->kind = kind;
@@ -166,21 +168,6 @@ static enum mil_status judge_words(struct builder *b, const struct compare_task 
     return MIL_OK;
 }
 
-/* Rows that another version graded are graded anew: one value, one program. */
-static bool can_resume(const char *samples) {
-    static const char ours[] = "milora " MILORA_VERSION;
-    char path[PATH_CAP];
-    json_t *record = NULL;
-    int n = snprintf(path, sizeof path, "%s.run.json", samples);
-    if (n >= PATH_CAP || !path_exists(samples) || json_read_file(path, &record, NULL) != MIL_OK)
-        return false;
-    const char *program =
-        json_string_value(json_object_get(json_object_get(record, "settings"), "program"));
-    bool same = program && strcmp(program, ours) == 0;
-    json_decref(record);
-    return same;
-}
-
 static enum mil_status eval_words(struct builder *b, struct mil_error *err) {
     const struct compare_task *task = &b->plan->tasks[b->step->index];
     char path[PATH_CAP], name[COMPARE_SLUG + 32];
@@ -194,7 +181,8 @@ static enum mil_status eval_words(struct builder *b, struct mil_error *err) {
     words_add(b->words, "--samples");
     snprintf(name, sizeof name, "samples-%s.jsonl", task->slug);
     TRY(add_path(b, name, path, err));
-    if (can_resume(path)) words_add(b->words, "--resume");
+    /* Rows that another version graded are graded anew: one value, one program. */
+    if (resume_by_this_program(path)) words_add(b->words, "--resume");
     return MIL_OK;
 }
 

@@ -12,6 +12,7 @@
 
 enum { RECORD_VERSION = 1 };
 #define RECORD_SUFFIX ".run.json"
+#define PROGRAM "milora " MILORA_VERSION
 
 static enum mil_status record_path(const char *samples, char out[PATH_CAP], struct mil_error *err) {
     int n = snprintf(out, PATH_CAP, "%s%s", samples, RECORD_SUFFIX);
@@ -22,13 +23,24 @@ static enum mil_status record_path(const char *samples, char out[PATH_CAP], stru
 
 enum mil_status resume_settings(const struct task_run *run, json_t **out, struct mil_error *err) {
     const struct mil_eval_options *o = run->options;
-    *out = json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s?, s:s, s:I, s:I}", "program",
-                     "milora " MILORA_VERSION, "task", run->task->name, "scoring",
-                     o->scoring ? o->scoring : "generate", "data", run->data_hash, "model",
-                     run->model_hash, "adapter", run->adapter_hash, "compute_dtype",
-                     dtype_name(backend_act(run->model->backend)), "seed", (json_int_t)o->seed,
-                     "limit", (json_int_t)o->limit);
+    *out = json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s?, s:s, s:I, s:I}", "program", PROGRAM, "task",
+                     run->task->name, "scoring", o->scoring ? o->scoring : "generate", "data",
+                     run->data_hash, "model", run->model_hash, "adapter", run->adapter_hash,
+                     "compute_dtype", dtype_name(backend_act(run->model->backend)), "seed",
+                     (json_int_t)o->seed, "limit", (json_int_t)o->limit);
     return *out ? MIL_OK : error_nomem(err, 0);
+}
+
+bool resume_by_this_program(const char *samples) {
+    char path[PATH_CAP];
+    json_t *record = NULL;
+    if (!path_exists(samples) || record_path(samples, path, NULL) != MIL_OK ||
+        json_read_file(path, &record, NULL) != MIL_OK)
+        return false;
+    const json_t *program = json_object_get(json_object_get(record, "settings"), "program");
+    bool same = json_is_string(program) && strcmp(json_string_value(program), PROGRAM) == 0;
+    json_decref(record);
+    return same;
 }
 
 /* ---- comparing ---- */

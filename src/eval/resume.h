@@ -17,6 +17,9 @@
  * type, seed, limit, program.  The task adds its own members.  *out: json_decref. */
 enum mil_status resume_settings(const struct task_run *run, json_t **out, struct mil_error *err);
 
+/* There is a file of samples, and its record is one of this version of the program. */
+bool resume_by_this_program(const char *samples);
+
 struct resume {
     struct mapped_file file; /* the samples so far */
     size_t at;

@@ -251,9 +251,13 @@ static void test_files(void **state) {
         {"subspace: {layers: 2}\n", "plan.yaml:5: subspace.layers: "},
         {"interference: {target_modules: [q_proj, nope]}\n",
          "plan.yaml:5: interference.target_modules: "},
-        {"subspace: {rank: 33}\n", "plan.yaml:5: subspace.rank: "},
+        {"subspace: {rank: 17}\n", "plan.yaml:5: subspace.rank: "},
         {"forgetting: {data: text.txt, max_length: 257}\n",
          "plan.yaml:5: forgetting.max_length: is 257; the model has 256 positions"},
+        {"train: {target_modules: v_proj}\nsubspace: {target_modules: q_proj}\n",
+         "plan.yaml:6: subspace: chooses no module that group lora changes: "},
+        {"train: {layers_to_transform: [0]}\ninterference: {layers: 1}\n",
+         "plan.yaml:6: interference: chooses no module that group lora changes: "},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char text[300];
@@ -265,6 +269,14 @@ static void test_files(void **state) {
     read_plan(RIG_HEAD "methods: [lora]\ninterference: {rank: 4, layers: [0, 1], target_modules: "
                        "q_proj}\nsubspace: {rank: 16, layers: 1}\nforgetting: {data: text.txt, "
                        "max_length: 256}\n");
+    assert_ok(plan_count(&plan, &err));
+    plan_release_all(&plan);
+    /* k_proj has 16 rows: it sets no limit where nothing changes it. */
+    read_plan(RIG_HEAD
+              "methods: [lora]\ntrain: {target_modules: [q_proj]}\nsubspace: {rank: 17}\n");
+    assert_ok(plan_count(&plan, &err));
+    plan_release_all(&plan);
+    read_plan(RIG_HEAD "methods: [full]\ninterference: {layers: 1, target_modules: o_proj}\n");
     assert_ok(plan_count(&plan, &err));
     plan_release_all(&plan);
     read_plan(RIG_HEAD "methods: [lora]\ntrain: {model_name_or_path: absent}\n");

@@ -180,6 +180,26 @@ static void equal_differences_are_no_finding(void **state) {
     json_decref(root);
 }
 
+/* What is small is not told as nothing. */
+static void small_differences_have_digits(void **state) {
+    (void)state;
+    struct mil_error err = {0};
+    struct str text = {0};
+    json_t *root = fixture("results");
+    const json_t *milora = json_array_get(json_object_get(root, "groups"), 2);
+    json_t *one = json_object_get(json_object_get(milora, "difference"), "forgetting_loss");
+    json_object_set_new(one, "mean", json_real(-0.00321));
+    json_object_set_new(one, "low", json_real(-0.0321));
+    json_object_set_new(one, "high", json_real(-0.000321));
+    assert_ok(report_markdown(root, &text, &err));
+    assert_says(text.data, "\xe2\x88\x92"
+                           "0.0032 \\[\xe2\x88\x92"
+                           "0.032, \xe2\x88\x92"
+                           "0.00032\\]");
+    str_release(&text);
+    json_decref(root);
+}
+
 static void say(const char *name, const char *const *what, size_t n, const char *never) {
     struct mil_error err = {0};
     struct str text = {0};
@@ -355,6 +375,7 @@ int main(void) {
         cmocka_unit_test(pages_are_sound),
         cmocka_unit_test(the_words_are_computed),
         cmocka_unit_test(equal_differences_are_no_finding),
+        cmocka_unit_test(small_differences_have_digits),
         cmocka_unit_test(what_is_missing_is_not_invented),
         cmocka_unit_test(markdown_tables_are_regular),
         cmocka_unit_test(what_is_none_is_refused),

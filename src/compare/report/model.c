@@ -279,10 +279,11 @@ void report_signed(struct str *out, double value, int digits) {
     number(out, value, digits, true);
 }
 
-/* Of what is no share: digits that keep about three significant ones of everyday losses. */
+/* Of what is no share: three digits of everyday losses, two of small differences between them. */
 static int digits_of(double value) {
     double size = fabs(value);
-    return size >= 100 ? 1 : size >= 10 ? 2 : 3;
+    if (size >= 10) return size >= 100 ? 1 : 2;
+    return size >= 0.01 || size == 0 ? 3 : size >= 0.001 ? 4 : 5;
 }
 
 void report_measured(struct str *out, const struct report_measure *m, double value) {

@@ -138,18 +138,29 @@ enum mil_status output_prepare(const char *dir, struct mil_error *err) {
     return st;
 }
 
+/* The process of "tmp-<own name>-<pid>[-<attempt>]" (io/atomic.c), or 0. */
+static long half_made_by(const char *name) {
+    if (!str_starts(name, "tmp-")) return 0;
+    for (const char *at = strchr(name + 4, '-'); at; at = strchr(at + 1, '-')) {
+        char *end, own[64];
+        int n = snprintf(own, sizeof own, "%.*s", (int)(at - name - 4), name + 4);
+        if (n < (int)sizeof own && is_own(own) && at[1 + strspn(at + 1, "0123456789-")] == '\0') {
+            long process = strtol(at + 1, &end, 10);
+            return process > 0 && end > at + 1 ? process : 0;
+        }
+    }
+    return 0;
+}
+
 void output_sweep(const char *dir) {
     char **names;
     size_t n;
     if (dir_list(dir, &names, &n, NULL) != MIL_OK) return;
     for (size_t i = 0; i < n; i++) {
-        if (!str_starts(names[i], "tmp-checkpoint-")) continue;
-        /* tmp-checkpoint-<step>-<pid>[-<attempt>]: another living run's is left alone. */
-        const char *pid = strchr(names[i] + strlen("tmp-checkpoint-"), '-');
-        long process = pid ? strtol(pid + 1, NULL, 10) : 0;
-        if (process > 0 && process != (long)getpid() &&
-            (kill((pid_t)process, 0) == 0 || errno != ESRCH))
-            continue;
+        long process = half_made_by(names[i]);
+        if (process == 0) continue;
+        /* Another living run's is left alone. */
+        if (process != (long)getpid() && (kill((pid_t)process, 0) == 0 || errno != ESRCH)) continue;
         remove_entry(dir, names[i], NULL);
     }
     dir_list_free(names, n);

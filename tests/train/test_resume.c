@@ -160,12 +160,24 @@ static void kill_9_loses_nothing(void **state) {
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    /* What a kill in the middle of saving leaves. */
-    char half[600];
-    snprintf(half, sizeof half, "%s/tmp-checkpoint-6-%ld", b, (long)child);
-    assert_int_equal(mkdir(half, 0777), 0);
+    /* What a kill in the middle of saving leaves goes; what nobody dead has left stays. */
+    static const char *const half_made[] = {"checkpoint-6", "checkpoint-8", "trainer_log.jsonl"},
+                             *const others[] = {"tmp-notes-%ld", "tmp-trainer_log.jsonl-%ldx",
+                                                "tmp-trainer_log.jsonl", "tmp-checkpoint-6--%ld"};
+    char half[3][600], other[4][600], name[64];
+    for (int i = 0; i < 3; i++) {
+        snprintf(half[i], sizeof half[i], "%s/tmp-%s-%ld%s", b, half_made[i], (long)child,
+                 i == 1 ? "-3" : "");
+        assert_int_equal(mkdir(half[i], 0777), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, others[i], (long)child);
+        snprintf(other[i], sizeof other[i], "%s/%s", b, name);
+        assert_int_equal(mkdir(other[i], 0777), 0);
+    }
     assert_ok(train(b, settings, "last", NULL, &err));
-    assert_false(path_exists(half));
+    for (int i = 0; i < 3; i++) assert_false(path_exists(half[i]));
+    for (int i = 0; i < 4; i++) assert_int_equal(rmdir(other[i]), 0);
     train_ok(fresh(a), settings);
     assert_same_run(a, b, "adapter_model.safetensors");
     assert_same_file(a, b, "checkpoint-9/optimizer.safetensors");

@@ -19,7 +19,9 @@ struct generate_options {
     int64_t num_beams;   /* 1: none; > 1: beam search (beam.h), needs temperature 0 */
     const int32_t *stop; /* besides the decoder's own stop tokens */
     size_t n_stop;
-    bool reuse; /* keep what a slot holds and run only what differs (conversations); num_beams 1 */
+    /* Run only what differs from what a prompt's slot holds: a conversation's earlier turns, the
+     * words that all prompts of a task begin with.  num_beams 1. */
+    bool reuse;
 };
 struct generated {
     int32_t *ids; /* new tokens, the stop token not included */

@@ -224,7 +224,8 @@ static enum mil_status run_generator(struct outputs *o, struct mil_error *err) {
                                  .seed = o->run->options->seed,
                                  .first = o->first,
                                  .stop = o->prompter.stop,
-                                 .n_stop = o->prompter.n_stop};
+                                 .n_stop = o->prompter.n_stop,
+                                 .reuse = o->beams == 1}; /* prompts begin alike */
     struct generate_events events = {.token = on_token, .done = on_done, .ctx = o};
     struct generator *generator = NULL;
     int64_t n = (int64_t)(o->n - o->first), batch = o->batch < n ? o->batch : n;

@@ -220,6 +220,40 @@ static void reuse(void **state) {
     generator_free(&g);
 }
 
+/* Prompts that begin alike: a slot's next prompt runs what differs, and ends as it would alone. */
+static void shared_beginnings_run_once_a_slot(void **state) {
+    (void)state;
+    struct mil_error err;
+    struct generate_options o = options();
+    enum { PROMPTS = 9, SHARED = 10, OWN = 3, SLOTS = 2 };
+    static int32_t ids[PROMPTS][SHARED + OWN];
+    struct tokens p[PROMPTS];
+    struct generated plain[PROMPTS], reused[PROMPTS], *const out[2] = {plain, reused};
+    int64_t ran[2];
+    for (int i = 0; i < PROMPTS; i++) {
+        p[i] = (struct tokens){.ids = ids[i], .n = SHARED + OWN};
+        for (int t = 0; t < SHARED + OWN; t++)
+            ids[i][t] = (int32_t)((t < SHARED ? t : t * 3 + 5 * i + 1) % FAKE_VOCAB);
+    }
+    for (int turn = 0; turn < 2; turn++) {
+        struct fake f = {.sharpness = 1, .end_bias = 0.5};
+        struct decoder d = fake_decoder(&f, SLOTS, 8);
+        struct generator *g = NULL;
+        o.reuse = turn == 1;
+        assert_ok(generator_new_over(&d, &g, &err));
+        assert_ok(generate(g, p, PROMPTS, &o, NULL, out[turn], &err));
+        generator_free(&g);
+        ran[turn] = f.tokens;
+    }
+    assert_int_equal(ran[0] - ran[1], (PROMPTS - SLOTS) * SHARED);
+    for (int i = 0; i < PROMPTS; i++) {
+        assert_int_equal(plain[i].n, reused[i].n);
+        assert_memory_equal(plain[i].ids, reused[i].ids, plain[i].n * sizeof(int32_t));
+    }
+    generated_release(plain, PROMPTS);
+    generated_release(reused, PROMPTS);
+}
+
 static void errors(void **state) {
     (void)state;
     struct mil_error err;
@@ -324,6 +358,7 @@ int main(void) {
                                        cmocka_unit_test(seeds),
                                        cmocka_unit_test(events),
                                        cmocka_unit_test(reuse),
+                                       cmocka_unit_test(shared_beginnings_run_once_a_slot),
                                        cmocka_unit_test(errors),
                                        cmocka_unit_test(room_and_stops),
                                        cmocka_unit_test(out_of_memory)};

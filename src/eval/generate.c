@@ -181,14 +181,29 @@ static enum mil_status check_prompt(const struct generator *g, const struct toke
 
 /* ---- lanes ---- */
 
-/* With `reuse`: how much of the prompt the slot already holds; the last token is always run, for
- * its logits. */
-static int64_t common_prefix(const struct run *r, int32_t slot, const struct tokens *p) {
-    if (!r->o->reuse) return 0;
-    const int32_t *held = r->g->held + slot * r->g->d.length;
-    int64_t n = 0, limit = r->g->n_held[slot];
+/* How many of the prompt's tokens a slot holds; the last one is always run, for its logits. */
+static int64_t common_prefix(const struct generator *g, int64_t slot, const struct tokens *p) {
+    const int32_t *held = g->held + slot * g->d.length;
+    int64_t n = 0, limit = g->n_held[slot];
     if (limit > (int64_t)p->n - 1) limit = (int64_t)p->n - 1;
     while (n < limit && held[n] == p->ids[n]) n++;
+    return n;
+}
+
+/* With `reuse`: tokens of the prompt that need not be run, copied from the slot that holds most of
+ * them. Between calls every token that a slot holds has been run. */
+static int64_t take_over(const struct run *r, int32_t slot, const struct tokens *p) {
+    const struct generator *g = r->g;
+    if (!r->o->reuse) return 0;
+    int64_t from = slot, n = common_prefix(g, slot, p);
+    for (int64_t i = 0; i < g->d.slots; i++) {
+        int64_t other = common_prefix(g, i, p);
+        if (other > n) n = other, from = i;
+    }
+    if (from == slot) return n;
+    g->d.ops->copy(g->d.ctx, from, slot, n);
+    memcpy(g->held + slot * g->d.length, p->ids, (size_t)n * sizeof *p->ids);
+    g->n_held[slot] = n;
     return n;
 }
 
@@ -201,7 +216,7 @@ static enum mil_status admit(struct run *r, struct lane *l, struct mil_error *er
     l->made = 0;
     l->live = 1;
     l->room = space < r->o->max_new_tokens ? space : r->o->max_new_tokens;
-    l->past = common_prefix(r, l->slot[0], p);
+    l->past = take_over(r, l->slot[0], p);
     if (r->width > 1) beams_reset(&l->beams, l->room);
     r->out[i].ids = mem_alloc(MEM_TEXT, (size_t)l->room, sizeof(int32_t));
     return r->out[i].ids ? MIL_OK : error_nomem(err, (uint64_t)l->room * sizeof(int32_t));

@@ -19,8 +19,8 @@ struct generate_options {
     int64_t num_beams;   /* 1: none; > 1: beam search (beam.h), needs temperature 0 */
     const int32_t *stop; /* besides the decoder's own stop tokens */
     size_t n_stop;
-    /* Run only what differs from what a prompt's slot holds: a conversation's earlier turns, the
-     * words that all prompts of a task begin with.  num_beams 1. */
+    /* Run only what no slot holds yet: not a conversation's earlier turns, the words that all
+     * prompts of a task begin with, a prompt that was asked before.  num_beams 1. */
     bool reuse;
 };
 struct generated {

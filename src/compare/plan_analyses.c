@@ -107,9 +107,9 @@ static enum mil_status check_group(const struct compare_plan *p, const struct co
     TRY(mark_changed(p, g, model, changed, err));
     for (int kind = COMPARE_INTERFERENCE; kind < COMPARE_ANALYSES; kind++) {
         struct module_list list = {0};
-        enum mil_status st = MIL_OK;
-        if (p->analyses[kind]) st = choose(p, (enum compare_analysis)kind, model, &list, err);
-        if (p->analyses[kind] && st == MIL_OK)
+        if (!p->analyses[kind]) continue;
+        enum mil_status st = choose(p, (enum compare_analysis)kind, model, &list, err);
+        if (st == MIL_OK)
             st = check_modules(p, g, (enum compare_analysis)kind, &list, changed, err);
         module_list_release(&list);
         if (st != MIL_OK) return st;

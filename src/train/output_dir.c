@@ -142,11 +142,11 @@ enum mil_status output_prepare(const char *dir, struct mil_error *err) {
 static long half_made_by(const char *name) {
     if (!str_starts(name, "tmp-")) return 0;
     for (const char *at = strchr(name + 4, '-'); at; at = strchr(at + 1, '-')) {
-        char *end, own[64];
+        char own[64];
         int n = snprintf(own, sizeof own, "%.*s", (int)(at - name - 4), name + 4);
         if (n < (int)sizeof own && is_own(own) && at[1 + strspn(at + 1, "0123456789-")] == '\0') {
-            long process = strtol(at + 1, &end, 10);
-            return process > 0 && end > at + 1 ? process : 0;
+            long process = strtol(at + 1, NULL, 10);
+            return process > 0 ? process : 0;
         }
     }
     return 0;
